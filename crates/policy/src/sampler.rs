@@ -1,0 +1,261 @@
+//! From noise to a sample: DDPM and DDIM, with any number of steps.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::{NoiseSchedule, Objective};
+
+/// Which of the training timesteps a sampler visits, as `diffusers` names them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spacing {
+    /// From 0 in whole strides; the noisiest step is left out unless all are visited.
+    #[default]
+    Leading,
+    /// Down from the noisiest step.
+    Trailing,
+    /// Evenly from 0 to the noisiest step.
+    Linspace,
+}
+
+/// The variance of a DDPM step (Ho et al. 2020, section 3.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variance {
+    /// `(1 - alpha_bar_prev) / (1 - alpha_bar) beta`.
+    #[default]
+    FixedSmall,
+    /// `beta`.
+    FixedLarge,
+}
+
+/// A sampler, as a config states it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SamplerConfig {
+    /// Song et al. 2021, eq. 12 and 16.
+    Ddim {
+        steps: usize,
+        /// 0 is deterministic, 1 as noisy as DDPM.
+        #[serde(default)]
+        eta: f64,
+        /// Clip each estimate of the clean sample to -1..=1.
+        #[serde(default = "yes")]
+        clip: bool,
+        #[serde(default)]
+        spacing: Spacing,
+        /// Derive the noise anew from the clipped estimate (Glide; `use_clipped_model_output` in `diffusers`).
+        #[serde(default)]
+        renoise_clipped: bool,
+    },
+    /// Ho et al. 2020, algorithm 2, also over fewer steps.
+    Ddpm {
+        steps: usize,
+        #[serde(default = "yes")]
+        clip: bool,
+        #[serde(default)]
+        variance: Variance,
+        #[serde(default)]
+        spacing: Spacing,
+    },
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl SamplerConfig {
+    /// DDIM as the literature runs it: deterministic, clipped.
+    pub fn ddim(steps: usize) -> Self {
+        Self::Ddim { steps, eta: 0.0, clip: true, spacing: Spacing::Leading, renoise_clipped: false }
+    }
+
+    /// DDPM as the literature runs it: small variance, clipped.
+    pub fn ddpm(steps: usize) -> Self {
+        Self::Ddpm { steps, clip: true, variance: Variance::FixedSmall, spacing: Spacing::Leading }
+    }
+
+    /// # Errors
+    /// The field out of range, and its range.
+    pub fn check(&self, schedule: &NoiseSchedule) -> Result<(), String> {
+        let most = schedule.train_steps();
+        if !(1..=most).contains(&self.steps()) {
+            return Err(format!("`sampler.steps` is {}, not in 1..={most}", self.steps()));
+        }
+        match self {
+            Self::Ddim { eta, .. } if !(0.0..=1.0).contains(eta) => {
+                Err(format!("`sampler.eta` is {eta}, not in 0..=1"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn steps(&self) -> usize {
+        match self {
+            Self::Ddim { steps, .. } | Self::Ddpm { steps, .. } => *steps,
+        }
+    }
+
+    /// The timesteps visited, noisiest first.
+    pub fn timesteps(&self, train_steps: usize) -> Vec<usize> {
+        let (Self::Ddim { steps, spacing, .. } | Self::Ddpm { steps, spacing, .. }) = *self;
+        let last = (train_steps - 1) as f64;
+        // numpy's and Python's `round`, which go to the even neighbour.
+        let even = |value: f64| value.round_ties_even() as usize;
+        let step_at = |index: usize| match spacing {
+            Spacing::Leading => index * (train_steps / steps),
+            Spacing::Trailing => {
+                even(train_steps as f64 - (steps - 1 - index) as f64 * (train_steps as f64 / steps as f64))
+                    - 1
+            }
+            Spacing::Linspace if steps == 1 => 0,
+            Spacing::Linspace => even(last * index as f64 / (steps - 1) as f64),
+        };
+        (0..steps).rev().map(step_at).collect()
+    }
+
+    /// Whether any step draws noise.
+    pub(crate) fn draws_noise(&self) -> bool {
+        match self {
+            Self::Ddim { eta, .. } => *eta > 0.0,
+            Self::Ddpm { .. } => true,
+        }
+    }
+
+    /// Denoises `x_T` `[B, Tp, Da]`. `denoise` is the network at one timestep; `noise` draws the standard normal
+    /// numbers of one step, and is only called where a step needs them.
+    pub(crate) fn sample(
+        &self,
+        schedule: &NoiseSchedule,
+        objective: Objective,
+        mut x: Tensor<3>,
+        mut denoise: impl FnMut(Tensor<3>, usize) -> Tensor<3>,
+        mut noise: impl FnMut() -> Tensor<3>,
+    ) -> Tensor<3> {
+        let timesteps = self.timesteps(schedule.train_steps());
+        for (index, &timestep) in timesteps.iter().enumerate() {
+            let output = denoise(x.clone(), timestep);
+            let previous = timesteps.get(index + 1).copied();
+            x = self.step(schedule, objective, Visit { timestep, previous }, x, output, &mut noise);
+        }
+        x
+    }
+
+    /// One step back: from `x` at `visit.timestep` to the sample at `visit.previous`.
+    pub(crate) fn step(
+        &self,
+        schedule: &NoiseSchedule,
+        objective: Objective,
+        visit: Visit,
+        x: Tensor<3>,
+        output: Tensor<3>,
+        noise: &mut dyn FnMut() -> Tensor<3>,
+    ) -> Tensor<3> {
+        let alpha = schedule.alpha_cumprod(Some(visit.timestep));
+        let alpha_previous = schedule.alpha_cumprod(visit.previous);
+        let factors = schedule.signal_and_noise(visit.timestep);
+        let step_beta = 1.0 - alpha / alpha_previous;
+        let small_variance = (1.0 - alpha_previous) / (1.0 - alpha) * step_beta;
+        let (mut clean, mut epsilon) = objective.clean_and_noise(factors, x.clone(), output);
+        match *self {
+            Self::Ddim { eta, clip, renoise_clipped, .. } => {
+                if clip {
+                    clean = clean.clamp(-1.0, 1.0);
+                    if renoise_clipped {
+                        epsilon = (x - clean.clone() * factors.0) / factors.1;
+                    }
+                }
+                let deviation = eta * small_variance.max(0.0).sqrt();
+                let direction = (1.0 - alpha_previous - deviation * deviation).max(0.0).sqrt();
+                let mean = clean * alpha_previous.sqrt() + epsilon * direction;
+                if deviation > 0.0 || eta > 0.0 { mean + noise() * deviation } else { mean }
+            }
+            Self::Ddpm { clip, variance, .. } => {
+                if clip {
+                    clean = clean.clamp(-1.0, 1.0);
+                }
+                let of_clean = alpha_previous.sqrt() * step_beta / (1.0 - alpha);
+                let of_x = (1.0 - step_beta).sqrt() * (1.0 - alpha_previous) / (1.0 - alpha);
+                let mean = clean * of_clean + x * of_x;
+                if visit.timestep == 0 {
+                    return mean;
+                }
+                let variance = match variance {
+                    Variance::FixedSmall => small_variance.max(1e-20),
+                    Variance::FixedLarge => step_beta,
+                };
+                mean + noise() * variance.sqrt()
+            }
+        }
+    }
+}
+
+/// A timestep, and the less noisy one it leads to (`None`: the clean sample).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visit {
+    pub timestep: usize,
+    pub previous: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::schedule::{BetaCurve, ScheduleConfig};
+
+    fn schedule() -> NoiseSchedule {
+        let curve = BetaCurve::SquaredcosCapV2;
+        ScheduleConfig { curve, train_steps: 100, beta_start: 1e-4, beta_end: 0.02 }.build().unwrap()
+    }
+
+    #[test]
+    fn fed_the_true_noise_every_deterministic_sampler_recovers_the_clean_sample() {
+        let device = Device::flex();
+        let clean = Tensor::<3>::from_data([[[0.3f32, -0.9], [0.5, 0.0]]], &device);
+        let noise = Tensor::<3>::from_data([[[1.3f32, 0.2], [-0.5, -2.0]]], &device);
+        let schedule = schedule();
+        for objective in [Objective::Epsilon, Objective::Sample, Objective::Velocity] {
+            for (steps, spacing) in [
+                (1, Spacing::Trailing),
+                (7, Spacing::Linspace),
+                (10, Spacing::Leading),
+                (100, Spacing::Leading),
+            ] {
+                let sampler =
+                    SamplerConfig::Ddim { steps, eta: 0.0, clip: true, spacing, renoise_clipped: false };
+                let first = schedule.signal_and_noise(sampler.timesteps(100)[0]);
+                let x = clean.clone() * first.0 + noise.clone() * first.1;
+                let oracle = |_: Tensor<3>, timestep: usize| {
+                    let (of_clean, of_noise) = objective.target_factors(schedule.signal_and_noise(timestep));
+                    clean.clone() * of_clean + noise.clone() * of_noise
+                };
+                let sample = sampler.sample(&schedule, objective, x, oracle, || unreachable!());
+                let error: f32 = (sample - clean.clone()).abs().max().into_scalar();
+                assert!(error < 1e-3, "{objective:?} {steps} {spacing:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn step_counts_and_eta_out_of_range_are_refused() {
+        let schedule = schedule();
+        for (sampler, field) in [
+            (SamplerConfig::ddim(0), "steps"),
+            (SamplerConfig::ddpm(101), "steps"),
+            (
+                SamplerConfig::Ddim {
+                    steps: 10,
+                    eta: 1.5,
+                    clip: true,
+                    spacing: Spacing::Leading,
+                    renoise_clipped: false,
+                },
+                "eta",
+            ),
+        ] {
+            assert!(sampler.check(&schedule).unwrap_err().contains(field));
+        }
+        assert!(SamplerConfig::ddim(100).check(&schedule).is_ok());
+    }
+}

@@ -1,0 +1,49 @@
+//! What can go wrong with a data set, where, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parquet::errors::ParquetError;
+
+/// Why a data set could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{} is not a LeRobot data set: {problem}", path.display())]
+    NotADataset { path: PathBuf, problem: String },
+    #[error("{}: {problem}", path.display())]
+    Metadata { path: PathBuf, problem: String },
+    #[error("{} cannot be read as parquet and is probably cut short or damaged; copy it again ({source})", path.display())]
+    Parquet { path: PathBuf, source: ParquetError },
+    #[error("{} has no column `{column}`; its columns are {present}", path.display())]
+    MissingColumn { path: PathBuf, column: String, present: String },
+    #[error("the data set has no feature `{feature}`; its features are {present}")]
+    MissingFeature { feature: String, present: String },
+    #[error("feature `{feature}` holds {dtype}s; only vectors and scalars can be read as numbers")]
+    NotNumbers { feature: String, dtype: String },
+    #[error("there is no episode {episode}; the data set holds {count}, numbered from 0")]
+    NoEpisode { episode: usize, count: usize },
+    #[error("{}, episode {episode}: {problem}", path.display())]
+    Episode { path: PathBuf, episode: usize, problem: String },
+    #[error("{}, episode {episode}, column `{column}`: {problem}", path.display())]
+    Values { path: PathBuf, episode: usize, column: String, problem: String },
+    #[error("{} exists already; choose another folder or remove it first", path.display())]
+    Exists { path: PathBuf },
+    #[error("cannot write episode {episode}: {problem}")]
+    Unwritable { episode: usize, problem: String },
+}
+
+impl DatasetError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn parquet(path: &Path) -> impl FnOnce(ParquetError) -> Self + '_ {
+        |source| Self::Parquet { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn metadata(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Metadata { path: path.to_owned(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,126 @@
+//! One parquet file: its footer, and chosen columns of chosen rows.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{ArrayRef, RecordBatch};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+
+use crate::DatasetError;
+use crate::columns::{self, Problem};
+
+/// Rows decoded at once: enough to be fast, little enough for a file of any size.
+const BATCH_ROWS: usize = 16_384;
+
+/// A parquet file whose footer has been read. No handle is kept open.
+pub(crate) struct ParquetFile {
+    path: PathBuf,
+    footer: ArrowReaderMetadata,
+}
+
+impl ParquetFile {
+    pub(crate) fn open(path: &Path) -> Result<Self, DatasetError> {
+        let file = File::open(path).map_err(DatasetError::io(path))?;
+        let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+            .map_err(DatasetError::parquet(path))?;
+        Ok(Self { path: path.to_owned(), footer })
+    }
+
+    pub(crate) fn row_count(&self) -> usize {
+        let counts = self.footer.metadata().row_groups().iter().map(|group| group.num_rows());
+        counts.map(|count| usize::try_from(count).unwrap_or(0)).sum()
+    }
+
+    pub(crate) fn has_column(&self, name: &str) -> bool {
+        self.footer.schema().index_of(name).is_ok()
+    }
+
+    /// Reads `names` (each once) of `rows`, in batches; only row groups that hold such rows are touched.
+    pub(crate) fn read(&self, names: &[&str], rows: Range<usize>) -> Result<Vec<RecordBatch>, DatasetError> {
+        let schema = self.footer.schema();
+        let mut roots = Vec::with_capacity(names.len());
+        for name in names {
+            roots.push(schema.index_of(name).map_err(|_| DatasetError::MissingColumn {
+                path: self.path.clone(),
+                column: (*name).to_owned(),
+                present: schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", "),
+            })?);
+        }
+        let file = File::open(&self.path).map_err(DatasetError::io(&self.path))?;
+        let (groups, within) = self.groups_of(&rows);
+        let total = within.end + self.rows_after(&groups, within.end);
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone())
+            .with_projection(ProjectionMask::roots(self.footer.parquet_schema(), roots))
+            .with_row_groups(groups)
+            .with_row_selection(RowSelection::from_consecutive_ranges([within].into_iter(), total))
+            .with_batch_size(BATCH_ROWS.min(rows.len().max(1)))
+            .build()
+            .map_err(DatasetError::parquet(&self.path))?;
+        let batches: Result<Vec<_>, _> = reader.collect();
+        let batches = batches.map_err(|error| DatasetError::parquet(&self.path)(error.into()))?;
+        let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        if found != rows.len() {
+            let problem = format!("rows {rows:?} were asked for and {found} came; copy the file again");
+            return Err(DatasetError::metadata(&self.path, problem));
+        }
+        Ok(batches)
+    }
+
+    /// All rows of one column of whole numbers.
+    pub(crate) fn integers(&self, name: &str) -> Result<Vec<i64>, DatasetError> {
+        let mut all = Vec::new();
+        for batch in self.read(&[name], 0..self.row_count())? {
+            all.extend(columns::integers(column(&batch, name)).map_err(|Problem { row, text }| {
+                DatasetError::metadata(&self.path, format!("column `{name}`, row {row}: {text}"))
+            })?);
+        }
+        Ok(all)
+    }
+
+    /// All rows of the first column that holds text.
+    pub(crate) fn first_texts(&self) -> Result<Vec<String>, DatasetError> {
+        let mut all = Vec::new();
+        let names: Vec<&str> =
+            self.footer.schema().fields().iter().map(|field| field.name().as_str()).collect();
+        for batch in self.read(&names, 0..self.row_count())? {
+            let Some(texts) = batch.columns().iter().find_map(columns::texts) else {
+                return Err(DatasetError::metadata(&self.path, "no column holds text"));
+            };
+            all.extend(texts);
+        }
+        Ok(all)
+    }
+
+    /// The row groups that hold `rows`, and where the rows lie within them.
+    fn groups_of(&self, rows: &Range<usize>) -> (Vec<usize>, Range<usize>) {
+        let (mut groups, mut begin, mut skipped) = (Vec::new(), 0, 0);
+        for (group, metadata) in self.footer.metadata().row_groups().iter().enumerate() {
+            let end = begin + usize::try_from(metadata.num_rows()).unwrap_or(0);
+            if end <= rows.start {
+                skipped = end;
+            } else if begin < rows.end {
+                groups.push(group);
+            }
+            begin = end;
+        }
+        (groups, rows.start - skipped.min(rows.start)..rows.end - skipped.min(rows.start))
+    }
+
+    fn rows_after(&self, groups: &[usize], used: usize) -> usize {
+        let metadata = self.footer.metadata();
+        let held: usize = groups
+            .iter()
+            .map(|group| usize::try_from(metadata.row_group(*group).num_rows()).unwrap_or(0))
+            .sum();
+        held.saturating_sub(used)
+    }
+}
+
+/// A column that the batch was read with.
+pub(crate) fn column<'a>(batch: &'a RecordBatch, name: &str) -> &'a ArrayRef {
+    batch.column_by_name(name).expect("the columns asked for are in every batch")
+}

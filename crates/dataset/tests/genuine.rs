@@ -1,0 +1,90 @@
+//! Sets as they are found in the field. They are not part of the repository; without them these tests say so.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nudge_dataset::{Dataset, Table};
+
+/// A folder of the shared data, or `None` (said aloud) when it is not there.
+fn shared(folder: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(folder);
+    if path.is_dir() {
+        return Some(path);
+    }
+    println!("SKIPPED: {} is not here", path.display());
+    None
+}
+
+const FEATURES: [&str; 5] =
+    ["observation.state", "observation.environment_state", "observation.keypoints", "action", "next.reward"];
+
+fn bits(tables: &[Vec<Table>]) -> Vec<Vec<Vec<u32>>> {
+    let bits = |table: &Table| table.values.iter().map(|value| value.to_bits()).collect();
+    tables.iter().map(|episode| episode.iter().map(bits).collect()).collect()
+}
+
+#[test]
+fn the_human_demonstrations_read_alike_from_both_layouts() {
+    let (Some(new), Some(old)) = (shared("push_t_human/lerobot_v3.0"), shared("push_t_human/lerobot_v2.1"))
+    else {
+        return;
+    };
+    let (new, old) = (Dataset::open(&new).unwrap(), Dataset::open(&old).unwrap());
+    assert_eq!((new.episode_count(), new.frame_count()), (206, 25_650));
+    assert_eq!(new.info().features, old.info().features);
+    assert_eq!(new.info().tasks, old.info().tasks);
+    assert_eq!(new.info().features[0].names, ["agent_x", "agent_y"]);
+    let (all, all_old) = (new.read_all(&FEATURES).unwrap(), old.read_all(&FEATURES).unwrap());
+    assert_eq!(bits(&all), bits(&all_old));
+    // The first frame of the first episode, as the original recording has it.
+    assert_eq!(all[0][0].row(0), [222.0, 97.0]);
+    assert_eq!(all[0][3].row(0), [233.0, 71.0]);
+    for episode in [0, 1, 100, 205] {
+        let alone = new.read_episode(episode, &FEATURES).unwrap();
+        assert_eq!(alone, all[episode]);
+        assert_eq!(new.episode_length(episode), Some(alone[0].rows));
+    }
+    assert_eq!(new.check().unwrap(), []);
+}
+
+#[test]
+fn all_frames_read_in_less_than_a_third_of_a_second() {
+    let Some(folder) = shared("push_t_human/lerobot_v3.0") else { return };
+    let best = (0..3)
+        .map(|_| {
+            let begun = Instant::now();
+            let dataset = Dataset::open(&folder).unwrap();
+            assert_eq!(dataset.read_all(&FEATURES).unwrap().len(), 206);
+            begun.elapsed()
+        })
+        .min()
+        .unwrap();
+    println!("25,650 frames opened and read in {best:?}");
+    assert!(best.as_secs_f64() < 0.3, "{best:?}");
+}
+
+#[test]
+fn a_genuine_v2_1_set_reads_whole() {
+    let Some(folder) = shared("formats/lerobot_v2.1_g1_bottle") else { return };
+    let dataset = Dataset::open(&folder).unwrap();
+    assert_eq!((dataset.episode_count(), dataset.frame_count()), (100, 35_965));
+    assert_eq!(dataset.info().features[0].names.len(), 26);
+    assert_eq!(dataset.info().tasks, ["Pick up the yellow bottle on the table."]);
+    let all = dataset.read_all(&["observation.state", "action"]).unwrap();
+    assert_eq!(all.iter().map(|episode| episode[1].rows).sum::<usize>(), 35_965);
+    assert!(all.iter().all(|episode| episode[0].dim == 26));
+    let error = dataset.read_episode(0, &["observation.images.cam_high"]).unwrap_err().to_string();
+    assert!(error.contains("cam_high") && error.contains("video"), "{error}");
+}
+
+#[test]
+fn a_genuine_v2_0_set_with_a_path_template_of_its_own_reads_whole() {
+    let Some(folder) = shared("formats/lerobot_v2.0_gr00t/demo_data/robot_sim.PickNPlace") else { return };
+    let dataset = Dataset::open(&folder).unwrap();
+    assert_eq!((dataset.episode_count(), dataset.frame_count()), (5, 2_096));
+    let all = dataset.read_all(&["observation.state", "timestamp", "next.done"]).unwrap();
+    assert_eq!((all[0][0].rows, all[0][0].dim), (416, 44));
+    // float64 in the file: 0.030831753221722887 in episode 3.
+    assert_eq!(all[3][0].row(0)[0], 0.030_831_753);
+    assert_eq!(dataset.check().unwrap(), []);
+}

@@ -102,6 +102,20 @@ impl RecedingHorizon {
         self.asked_at = None;
     }
 
+    /// Drops history, plan and any plan still being made, as when observations before and after do not belong
+    /// together; the episode and its steps go on.
+    pub fn forget(&mut self) {
+        self.history.clear();
+        self.plan.clear();
+        self.asked_at = None;
+    }
+
+    /// Changes how many steps before the plan is used up the next one is asked for; at most half of the executed steps
+    /// are taken, for the reason in [`new`](Self::new).
+    pub fn set_latency_steps(&mut self, latency_steps: usize) {
+        self.latency_steps = latency_steps.min(self.horizon.executed / 2);
+    }
+
     /// The control step that is now being decided.
     pub fn step(&self) -> u64 {
         self.step
@@ -272,6 +286,38 @@ mod tests {
         assert!(horizon.wants_plan());
         let committed = horizon.request().unwrap().committed;
         assert_eq!(committed, [5.0, 6.0, 7.0].map(|value| Action(vec![value])));
+    }
+
+    #[test]
+    fn forgetting_drops_everything_but_the_count_of_steps() {
+        let mut horizon = RecedingHorizon::new(HORIZON, 0, 7).unwrap();
+        horizon.observe(Observation(vec![0.0]));
+        horizon.request().unwrap();
+        horizon.accept(chunk(0)).unwrap();
+        horizon.next_action().unwrap();
+        horizon.forget();
+        assert_eq!((horizon.step(), horizon.remaining()), (1, 0));
+        assert!(!horizon.wants_plan() && horizon.request().is_none());
+        horizon.observe(Observation(vec![1.0]));
+        let request = horizon.request().unwrap();
+        assert_eq!((request.step, request.window.0.len()), (1, 2));
+        horizon.forget();
+        assert_eq!(horizon.accept(chunk(1)), Err(ReceiveError::NotAsked { first_step: 1 }));
+    }
+
+    #[test]
+    fn a_plan_is_asked_for_as_early_as_the_latency_set_and_at_most_half_of_one_before_its_end() {
+        for (latency_steps, asked) in [(0, 8), (3, 5), (4, 4), (9, 4)] {
+            let mut horizon = RecedingHorizon::new(HORIZON, 0, 7).unwrap();
+            horizon.observe(Observation(vec![0.0]));
+            horizon.request().unwrap();
+            horizon.accept(chunk(0)).unwrap();
+            horizon.set_latency_steps(latency_steps);
+            while !horizon.wants_plan() {
+                horizon.next_action().unwrap();
+            }
+            assert_eq!(horizon.step(), asked);
+        }
     }
 
     #[test]

@@ -13,11 +13,35 @@ pub(crate) struct Problem {
     pub(crate) text: String,
 }
 
+/// What columns are read as.
+pub(crate) trait Number {
+    fn from_f32(value: f32) -> Self;
+    fn from_f64(value: f64) -> Self;
+}
+
+impl Number for f32 {
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+}
+
+impl Number for f64 {
+    fn from_f32(value: f32) -> Self {
+        f64::from(value)
+    }
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+}
+
 /// Appends `[rows, dim]` numbers of a scalar or (nested) list column of any numeric type.
 ///
 /// # Errors
 /// When a row is null or holds another count of numbers, or the column holds something else.
-pub(crate) fn append_f32(column: &ArrayRef, dim: usize, out: &mut Vec<f32>) -> Result<(), Problem> {
+pub(crate) fn append<T: Number>(column: &ArrayRef, dim: usize, out: &mut Vec<T>) -> Result<(), Problem> {
     let (leaf, bounds) = flatten(column)?;
     for (row, bound) in bounds.windows(2).enumerate() {
         let length = bound[1] - bound[0];
@@ -33,19 +57,19 @@ pub(crate) fn append_f32(column: &ArrayRef, dim: usize, out: &mut Vec<f32>) -> R
         };
     }
     match leaf.data_type() {
-        DataType::Float32 => out.extend_from_slice(leaf.as_primitive::<Float32Type>().values()),
-        DataType::Float16 => extend!(Float16Type, |value| value.to_f32()),
-        DataType::Float64 => extend!(Float64Type, |value| *value as f32),
-        DataType::Int8 => extend!(Int8Type, |value| f32::from(*value)),
-        DataType::Int16 => extend!(Int16Type, |value| f32::from(*value)),
-        DataType::Int32 => extend!(Int32Type, |value| *value as f32),
-        DataType::Int64 => extend!(Int64Type, |value| *value as f32),
-        DataType::UInt8 => extend!(UInt8Type, |value| f32::from(*value)),
-        DataType::UInt16 => extend!(UInt16Type, |value| f32::from(*value)),
-        DataType::UInt32 => extend!(UInt32Type, |value| *value as f32),
-        DataType::UInt64 => extend!(UInt64Type, |value| *value as f32),
+        DataType::Float32 => extend!(Float32Type, |value| T::from_f32(*value)),
+        DataType::Float16 => extend!(Float16Type, |value| T::from_f32(value.to_f32())),
+        DataType::Float64 => extend!(Float64Type, |value| T::from_f64(*value)),
+        DataType::Int8 => extend!(Int8Type, |value| T::from_f32(f32::from(*value))),
+        DataType::Int16 => extend!(Int16Type, |value| T::from_f32(f32::from(*value))),
+        DataType::Int32 => extend!(Int32Type, |value| T::from_f64(f64::from(*value))),
+        DataType::Int64 => extend!(Int64Type, |value| T::from_f64(*value as f64)),
+        DataType::UInt8 => extend!(UInt8Type, |value| T::from_f32(f32::from(*value))),
+        DataType::UInt16 => extend!(UInt16Type, |value| T::from_f32(f32::from(*value))),
+        DataType::UInt32 => extend!(UInt32Type, |value| T::from_f64(f64::from(*value))),
+        DataType::UInt64 => extend!(UInt64Type, |value| T::from_f64(*value as f64)),
         DataType::Boolean => {
-            out.extend(leaf.as_boolean().values().iter().map(|value| f32::from(u8::from(value))))
+            out.extend(leaf.as_boolean().values().iter().map(|value| T::from_f32(f32::from(u8::from(value)))))
         }
         other => return Err(Problem { row: 0, text: format!("holds {other}, which is not a number") }),
     }
@@ -120,7 +144,7 @@ mod tests {
 
     fn read(column: impl Array + 'static, dim: usize) -> Result<Vec<f32>, Problem> {
         let mut out = Vec::new();
-        append_f32(&(Arc::new(column) as ArrayRef), dim, &mut out).map(|()| out)
+        append(&(Arc::new(column) as ArrayRef), dim, &mut out).map(|()| out)
     }
 
     fn ragged(rows: &[&[f64]]) -> ListArray {

@@ -1,5 +1,6 @@
 //! A data set, opened: any episode without reading the others.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -7,9 +8,9 @@ use serde::Serialize;
 
 use crate::columns::{self, Problem};
 use crate::index::{self, DataFile, Location};
-use crate::info;
 use crate::parquet_file::{ParquetFile, column};
-use crate::{DatasetError, DatasetInfo, FeatureInfo, Table};
+use crate::{DatasetError, DatasetInfo, FeatureInfo, FeatureStats, Table};
+use crate::{info, stats};
 
 /// A LeRobot data set (v3.0, v2.1 or v2.0). Opening reads the metadata alone.
 pub struct Dataset {
@@ -113,6 +114,14 @@ impl Dataset {
         Ok(found.into_iter().flatten().collect())
     }
 
+    /// The statistics that the set states (not computed here); quantiles only where it has them.
+    ///
+    /// # Errors
+    /// When it states none, or they cannot be read.
+    pub fn stats(&self) -> Result<BTreeMap<String, FeatureStats>, DatasetError> {
+        stats::read(&self.root)
+    }
+
     fn find(&self, names: &[&str]) -> Result<Vec<&FeatureInfo>, DatasetError> {
         let find = |name: &&str| {
             let feature =
@@ -199,7 +208,7 @@ impl Dataset {
                 }
             }
             for (feature, values) in features.iter().zip(&mut columns) {
-                columns::append_f32(column(&batch, &feature.name), feature.dim(), values)
+                columns::append(column(&batch, &feature.name), feature.dim(), values)
                     .map_err(|Problem { row: at, text }| values_error(&feature.name, row + at, &text))?;
             }
             row += batch.num_rows();

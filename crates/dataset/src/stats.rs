@@ -1,0 +1,182 @@
+//! Statistics of features, in LeRobot's conventions: population standard deviation, quantiles interpolated linearly.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use nudge_control::quantile;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::DatasetError;
+use crate::index::json_lines;
+
+/// Statistics of each of the `D` numbers of a feature. Lists are empty where a set does not state them; what came
+/// from NaN is NaN.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FeatureStats {
+    #[serde(deserialize_with = "numbers")]
+    pub min: Vec<f64>,
+    #[serde(deserialize_with = "numbers")]
+    pub max: Vec<f64>,
+    #[serde(deserialize_with = "numbers")]
+    pub mean: Vec<f64>,
+    #[serde(deserialize_with = "numbers")]
+    pub std: Vec<f64>,
+    /// One number: frames, or pixels for pictures.
+    #[serde(deserialize_with = "counts")]
+    pub count: Vec<u64>,
+    #[serde(deserialize_with = "numbers")]
+    pub q01: Vec<f64>,
+    #[serde(deserialize_with = "numbers")]
+    pub q10: Vec<f64>,
+    #[serde(deserialize_with = "numbers")]
+    pub q50: Vec<f64>,
+    #[serde(deserialize_with = "numbers")]
+    pub q90: Vec<f64>,
+    #[serde(deserialize_with = "numbers")]
+    pub q99: Vec<f64>,
+}
+
+impl FeatureStats {
+    /// Of row-major `[T, dim]` values.
+    pub(crate) fn of(values: &[f64], dim: usize) -> Self {
+        let count = values.len() / dim;
+        let mut stats = Self { count: vec![count as u64], ..Self::default() };
+        for number in 0..dim {
+            let mut column: Vec<f64> = values.iter().skip(number).step_by(dim).copied().collect();
+            let mean = column.iter().sum::<f64>() / count as f64;
+            let variance = column.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count as f64;
+            column.sort_by(f64::total_cmp);
+            // numpy answers NaN as soon as one value is.
+            let at = |q: f64| if mean.is_nan() { f64::NAN } else { quantile(&column, q) };
+            stats.mean.push(mean);
+            stats.std.push(variance.sqrt());
+            for (list, q) in [
+                (&mut stats.min, 0.0),
+                (&mut stats.max, 1.0),
+                (&mut stats.q01, 0.01),
+                (&mut stats.q10, 0.1),
+                (&mut stats.q50, 0.5),
+                (&mut stats.q90, 0.9),
+                (&mut stats.q99, 0.99),
+            ] {
+                list.push(at(q));
+            }
+        }
+        stats
+    }
+
+    /// The lists of numbers by LeRobot's names; `count` comes between `std` and `q01` there.
+    pub(crate) fn lists(&self) -> [(&'static str, &Vec<f64>); 9] {
+        [
+            ("min", &self.min),
+            ("max", &self.max),
+            ("mean", &self.mean),
+            ("std", &self.std),
+            ("q01", &self.q01),
+            ("q10", &self.q10),
+            ("q50", &self.q50),
+            ("q90", &self.q90),
+            ("q99", &self.q99),
+        ]
+    }
+
+    /// Statistics of two parts taken together. Quantiles cannot be merged and are left out.
+    fn merge(&self, other: &Self) -> Self {
+        let (n, m) = (self.frames(), other.frames());
+        let (of_self, of_other) = (n / (n + m), m / (n + m));
+        let zip = |one: &[f64], two: &[f64], f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
+            one.iter().zip(two).map(|(one, two)| f(*one, *two)).collect()
+        };
+        let mean = zip(&self.mean, &other.mean, &|one, two| of_self * one + of_other * two);
+        let spread = zip(&self.mean, &other.mean, &|one, two| of_self * of_other * (one - two).powi(2));
+        let within = zip(&self.std, &other.std, &|one, two| of_self * one.powi(2) + of_other * two.powi(2));
+        Self {
+            min: zip(&self.min, &other.min, &f64::min),
+            max: zip(&self.max, &other.max, &f64::max),
+            std: zip(&within, &spread, &|within, spread| (within + spread).sqrt()),
+            mean,
+            count: vec![(n + m) as u64],
+            ..Self::default()
+        }
+    }
+
+    fn frames(&self) -> f64 {
+        self.count.first().copied().unwrap_or(0) as f64
+    }
+}
+
+/// Reads the statistics that the set in `root` states: `meta/stats.json`, or those of v2.1's episodes merged.
+///
+/// # Errors
+/// When neither file is there or is readable.
+pub(crate) fn read(root: &Path) -> Result<BTreeMap<String, FeatureStats>, DatasetError> {
+    let path = root.join("meta/stats.json");
+    if path.is_file() {
+        let text = fs::read_to_string(&path).map_err(DatasetError::io(&path))?;
+        return serde_json::from_str(&text).map_err(|error| DatasetError::metadata(&path, error.to_string()));
+    }
+    #[derive(Deserialize)]
+    struct Line {
+        stats: BTreeMap<String, FeatureStats>,
+    }
+    let mut merged: BTreeMap<String, FeatureStats> = BTreeMap::new();
+    for line in json_lines::<Line>(&root.join("meta/episodes_stats.jsonl"))? {
+        for (feature, stats) in line.stats {
+            match merged.get_mut(&feature) {
+                Some(known) => *known = known.merge(&stats),
+                None => drop(merged.insert(feature, stats)),
+            }
+        }
+    }
+    Ok(merged)
+}
+
+/// Numbers nested to any depth (statistics of pictures are `[3, 1, 1]`), bare, or null for NaN.
+fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    fn collect(value: &Value, out: &mut Vec<f64>) -> Result<(), String> {
+        match value {
+            Value::Array(parts) => return parts.iter().try_for_each(|part| collect(part, out)),
+            Value::Null => out.push(f64::NAN),
+            Value::Bool(flag) => out.push(f64::from(u8::from(*flag))),
+            Value::Number(number) => out.push(number.as_f64().ok_or("a number beyond f64")?),
+            other => return Err(format!("expected numbers, found {other}")),
+        }
+        Ok(())
+    }
+    let mut out = Vec::new();
+    collect(&Value::deserialize(deserializer)?, &mut out).map_err(serde::de::Error::custom)?;
+    Ok(out)
+}
+
+fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    Ok(numbers(deserializer)?.into_iter().map(|count| count as u64).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_parts_have_the_statistics_of_the_whole() {
+        let values: Vec<f64> = (0..40).map(|i| f64::from((i * 7919) % 101)).collect();
+        let (whole, parts) = (FeatureStats::of(&values, 2), values.split_at(14));
+        let merged = FeatureStats::of(parts.0, 2).merge(&FeatureStats::of(parts.1, 2));
+        assert_eq!((&merged.min, &merged.max, &merged.count), (&whole.min, &whole.max, &whole.count));
+        for (one, two) in merged.mean.iter().chain(&merged.std).zip(whole.mean.iter().chain(&whole.std)) {
+            assert!((one - two).abs() < 1e-12, "{one} {two}");
+        }
+    }
+
+    #[test]
+    fn closed_forms_and_nan() {
+        let stats = FeatureStats::of(&(0..101).map(f64::from).collect::<Vec<_>>(), 1);
+        assert_eq!((stats.mean[0], stats.q01[0], stats.q90[0], stats.count[0]), (50.0, 1.0, 90.0, 101));
+        // Variance of 0..n uniform: (n^2 - 1) / 12.
+        assert!((stats.std[0] - (10_200.0_f64 / 12.0).sqrt()).abs() < 1e-12);
+        let stats = FeatureStats::of(&[1.0, f64::NAN], 1);
+        assert!(stats.lists().iter().all(|(_, list)| list[0].is_nan()));
+    }
+}

@@ -1,15 +1,41 @@
 //! Diffusion policies: networks, noise schedules, objectives, samplers, training and checkpoints.
 //!
 //! The only room that knows burn. It must never know the simulations or the runtime.
+//!
+//! ```text
+//! demonstrations -> normaliser -> windows -> batches [B, To * Do], [B, Tp, Da] -> loss -> AdamW -> average -> checkpoint
+//! checkpoint -> DiffusionPolicy: plan requests -> DDIM or DDPM -> action chunks [Ta, Da]
+//! ```
 
+mod augmentation;
+mod checkpoint;
+mod config;
+mod data;
+mod device;
+mod diffusion;
+mod error;
 mod kernels;
+mod normalizer;
 mod objective;
+mod optimizer;
 mod parameters;
+mod resume;
 mod sampler;
 mod schedule;
+mod train;
 mod unet;
 
+pub use augmentation::{Mirror, Symmetry};
+pub use checkpoint::{Manifest, Trained};
+pub use config::{
+    DataConfig, EmaConfig, NetworkConfig, OptimizerConfig, PolicyConfig, TrainConfig, TrainingConfig,
+};
+pub use device::DeviceChoice;
+pub use diffusion::DiffusionPolicy;
+pub use error::PolicyFailure;
+pub use normalizer::Normalizer;
 pub use objective::Objective;
 pub use sampler::{SamplerConfig, Spacing, Variance};
 pub use schedule::{BetaCurve, NoiseSchedule, ScheduleConfig};
+pub use train::{TrainEvent, TrainPaths, TrainReport, train};
 pub use unet::UnetConfig;

@@ -117,5 +117,5 @@ impl Weights {
 
 /// A tensor's numbers.
 pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().expect("weights and samples are f32")
+    tensor.into_data().try_into_vec::<f32>().expect("weights and samples are f32")
 }

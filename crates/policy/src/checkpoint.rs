@@ -1,0 +1,306 @@
+//! The checkpoint folder: self-contained, self-checking, written whole or not at all.
+//!
+//! | file | what |
+//! |---|---|
+//! | `checkpoint.json` | format, task, interface, policy configuration, normalisers, and how it was trained |
+//! | `weights.safetensors` | the averaged weights, under the reference implementation's names |
+//! | `golden.safetensors` | one input and the plan it gave when the checkpoint was written |
+//! | `SHA256SUMS` | of the three above, as `sha256sum -c` reads them |
+//!
+//! A folder from training also holds `resume.safetensors`, which serving never reads.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use nudge_control::Interface;
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::config::{NetworkConfig, PolicyConfig};
+use crate::diffusion::{Denoiser, DiffusionPolicy};
+use crate::kernels::Kernels;
+use crate::parameters::{ParameterList, Weights};
+use crate::unet::ConditionalUnet1d;
+use crate::{DeviceChoice, Normalizer, PolicyFailure};
+
+pub(crate) const FORMAT: u32 = 1;
+const MANIFEST: &str = "checkpoint.json";
+const WEIGHTS: &str = "weights.safetensors";
+const GOLDEN: &str = "golden.safetensors";
+const SUMS: &str = "SHA256SUMS";
+/// How far a plan may lie from the golden one, in normalised units: room for another device's rounding, none for
+/// another network.
+const GOLDEN_TOLERANCE: f32 = 5e-3;
+
+/// What a checkpoint says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format: u32,
+    pub task: String,
+    pub interface: Interface,
+    pub policy: PolicyConfig,
+    pub observation: Normalizer,
+    pub action: Normalizer,
+    pub trained: Trained,
+}
+
+/// How a checkpoint came to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trained {
+    /// Version of the program.
+    pub version: String,
+    pub seed: u64,
+    pub steps: u64,
+    /// Windows shown, counting repetitions.
+    pub samples: u64,
+    pub episodes: usize,
+    pub frames: usize,
+    pub parameters: usize,
+    /// Wall-clock seconds of training, over all resumptions.
+    pub seconds: f64,
+}
+
+/// A golden input and output: normalised condition `[To * Do]`, seed, normalised prediction `[Tp * Da]`.
+struct Golden {
+    condition: Vec<f32>,
+    seed: u64,
+    prediction: Vec<f32>,
+}
+
+/// Named tensors with their shapes, as safetensors hold them.
+pub(crate) type Named = Vec<(String, Vec<usize>, Vec<f32>)>;
+
+impl DiffusionPolicy {
+    /// Loads and checks a checkpoint folder: checksums, shapes, and that the golden input still gives the golden plan.
+    ///
+    /// `path` may also be a folder of checkpoints, as training makes it: the newest is then taken.
+    ///
+    /// # Errors
+    /// What is missing, damaged or unknown, and in which file.
+    pub fn load(path: &Path, device: DeviceChoice) -> Result<Self, PolicyFailure> {
+        let folder = resolve(path)?;
+        let files = read_checked(&folder)?;
+        let manifest: Manifest = serde_json::from_slice(&files[0])
+            .map_err(|error| PolicyFailure::checkpoint(folder.join(MANIFEST), error))?;
+        manifest.check().map_err(|problem| PolicyFailure::checkpoint(folder.join(MANIFEST), problem))?;
+        let (device, kernels) = device.open()?;
+        let (network, list) = manifest.network(kernels);
+        let values = weights_from(&list, &files[1])
+            .map_err(|problem| PolicyFailure::checkpoint(folder.join(WEIGHTS), problem))?;
+        let schedule = manifest.policy.schedule.build().map_err(PolicyFailure::Config)?;
+        let weights = Weights::new(&list, values, &device);
+        let denoiser = Denoiser { network, weights, schedule, device };
+        let golden = Golden::parse(&files[2])
+            .and_then(|golden| golden.check(&manifest, &denoiser))
+            .map_err(|problem| PolicyFailure::checkpoint(folder.join(GOLDEN), problem));
+        golden.map(|()| Self::new(manifest, denoiser))
+    }
+}
+
+impl Manifest {
+    fn check(&self) -> Result<(), String> {
+        if self.format != FORMAT {
+            return Err(format!("format {} is unknown: this program reads format {FORMAT}", self.format));
+        }
+        self.policy.check()?;
+        self.observation.check(self.interface.observation_dim())?;
+        self.action.check(self.interface.action_dim())
+    }
+
+    pub(crate) fn network(&self, kernels: Kernels) -> (ConditionalUnet1d, ParameterList) {
+        let NetworkConfig::ConditionalUnet1d(network) = &self.policy.network;
+        let condition = self.policy.horizon.observed * self.interface.observation_dim();
+        network.build(kernels, self.interface.action_dim(), condition)
+    }
+
+    fn sample_shape(&self) -> [usize; 2] {
+        [self.policy.horizon.predicted, self.interface.action_dim()]
+    }
+}
+
+impl Golden {
+    /// A made-up observation in the middle of the data, and what the policy plans for it.
+    fn make(manifest: &Manifest, denoiser: &Denoiser) -> Self {
+        let numbers = manifest.policy.horizon.observed * manifest.interface.observation_dim();
+        let condition: Vec<f32> = (0..numbers).map(|i| (i as f32 * 0.7).sin() * 0.5).collect();
+        let seed = manifest.trained.seed;
+        let prediction = denoiser.sample(&manifest.policy, manifest.sample_shape(), &condition, &[seed]);
+        Self { condition, seed, prediction }
+    }
+
+    fn check(&self, manifest: &Manifest, denoiser: &Denoiser) -> Result<(), String> {
+        let numbers = manifest.policy.horizon.observed * manifest.interface.observation_dim();
+        let [predicted, action_dim] = manifest.sample_shape();
+        if self.condition.len() != numbers || self.prediction.len() != predicted * action_dim {
+            return Err("the golden input does not have the shape of the interface".into());
+        }
+        let shape = manifest.sample_shape();
+        let prediction = denoiser.sample(&manifest.policy, shape, &self.condition, &[self.seed]);
+        let error = |(is, was): (&f32, &f32)| (is - was).abs();
+        let largest = prediction.iter().zip(&self.prediction).map(error).fold(0.0, f32::max);
+        if largest > GOLDEN_TOLERANCE || prediction.iter().any(|value| !value.is_finite()) {
+            return Err(format!(
+                "the golden input no longer gives the golden plan: {largest} apart, and at most {GOLDEN_TOLERANCE} is \
+                 rounding. The checkpoint was written by an incompatible version"
+            ));
+        }
+        Ok(())
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let named = parse_tensors(bytes)?;
+        let take = |name: &str| {
+            named.get(name).map(|(_, values)| values.clone()).ok_or(format!("it holds no `{name}`"))
+        };
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+        let seed = metadata.metadata().as_ref().and_then(|metadata| metadata.get("seed")?.parse().ok());
+        Ok(Self {
+            condition: take("condition")?,
+            seed: seed.ok_or("it states no seed")?,
+            prediction: take("prediction")?,
+        })
+    }
+
+    fn serialize(&self) -> Vec<u8> {
+        let named = vec![
+            ("condition".to_owned(), vec![self.condition.len()], self.condition.clone()),
+            ("prediction".to_owned(), vec![self.prediction.len()], self.prediction.clone()),
+        ];
+        serialize_tensors(&named, HashMap::from([("seed".to_owned(), self.seed.to_string())]))
+    }
+}
+
+/// Writes a checkpoint folder whole or not at all; an existing `folder` is an error. `extra` are further files.
+pub(crate) fn write(
+    folder: &Path,
+    manifest: &Manifest,
+    list: &ParameterList,
+    denoiser: &Denoiser,
+    extra: &[(&str, Vec<u8>)],
+) -> Result<(), PolicyFailure> {
+    let named: Named = list
+        .iter()
+        .zip(denoiser.weights.to_host())
+        .map(|(parameter, values)| (parameter.name.clone(), parameter.shape.clone(), values))
+        .collect();
+    let mut text = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
+    text.push(b'\n');
+    let files = [
+        (MANIFEST, text),
+        (WEIGHTS, serialize_tensors(&named, HashMap::new())),
+        (GOLDEN, Golden::make(manifest, denoiser).serialize()),
+    ];
+    let sums: String =
+        files.iter().map(|(name, bytes)| format!("{}  {name}\n", hex(&Sha256::digest(bytes)))).collect();
+    let temporary = folder.with_extension(format!("tmp-{}", std::process::id()));
+    if temporary.exists() {
+        fs::remove_dir_all(&temporary).map_err(PolicyFailure::io(&temporary))?;
+    }
+    fs::create_dir_all(&temporary).map_err(PolicyFailure::io(&temporary))?;
+    let sums = (SUMS, sums.into_bytes());
+    for (name, bytes) in files.iter().chain([&sums]).chain(extra) {
+        let path = temporary.join(name);
+        let written = fs::File::create(&path).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        written.map_err(PolicyFailure::io(&path))?;
+    }
+    fs::rename(&temporary, folder).map_err(PolicyFailure::io(folder))?;
+    // The rename itself lasts only once the folder that names it is on disk.
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(PolicyFailure::io(parent))
+}
+
+/// The checkpoints `step_*` in a folder, oldest first.
+pub(crate) fn checkpoints_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut steps: Vec<(u64, PathBuf)> = entries
+        .filter_map(|path| {
+            let step = path.file_name()?.to_str()?.strip_prefix("step_")?.parse().ok()?;
+            Some((step, path))
+        })
+        .collect();
+    steps.sort();
+    steps.into_iter().map(|(_, path)| path).collect()
+}
+
+fn resolve(path: &Path) -> Result<PathBuf, PolicyFailure> {
+    if path.join(MANIFEST).is_file() {
+        return Ok(path.to_owned());
+    }
+    checkpoints_in(path).pop().ok_or_else(|| {
+        let problem = format!("there is neither a `{MANIFEST}` nor a `step_*` folder: is this a checkpoint?");
+        PolicyFailure::checkpoint(path, problem)
+    })
+}
+
+/// Manifest, weights and golden plan, each as its checksum says.
+fn read_checked(folder: &Path) -> Result<[Vec<u8>; 3], PolicyFailure> {
+    let read = |name: &str| fs::read(folder.join(name)).map_err(PolicyFailure::io(folder.join(name)));
+    let sums = String::from_utf8_lossy(&read(SUMS)?).into_owned();
+    let checked = |name: &str| {
+        let bytes = read(name)?;
+        let line = format!("{}  {name}", hex(&Sha256::digest(&bytes)));
+        if !sums.lines().any(|sum| sum == line) {
+            let problem = format!("its checksum is not the one in {SUMS}: the file or the list is damaged");
+            return Err(PolicyFailure::checkpoint(folder.join(name), problem));
+        }
+        Ok(bytes)
+    };
+    Ok([checked(MANIFEST)?, checked(WEIGHTS)?, checked(GOLDEN)?])
+}
+
+/// Values in the order of `list`, or the first name or shape that does not fit.
+pub(crate) fn weights_from(list: &ParameterList, bytes: &[u8]) -> Result<Vec<Vec<f32>>, String> {
+    let mut named = parse_tensors(bytes)?;
+    let mut values = Vec::new();
+    for parameter in list.iter() {
+        let (shape, value) =
+            named.remove(&parameter.name).ok_or_else(|| format!("it lacks `{}`", parameter.name))?;
+        if shape != parameter.shape {
+            return Err(format!("`{}` is {shape:?}, and must be {:?}", parameter.name, parameter.shape));
+        }
+        values.push(value);
+    }
+    match named.keys().min() {
+        Some(name) => Err(format!("it holds `{name}`, which the network does not have")),
+        None => Ok(values),
+    }
+}
+
+pub(crate) fn parse_tensors(bytes: &[u8]) -> Result<HashMap<String, (Vec<usize>, Vec<f32>)>, String> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    tensors
+        .iter()
+        .map(|(name, view)| {
+            if view.dtype() != Dtype::F32 {
+                return Err(format!("`{name}` is {:?}, and must be F32", view.dtype()));
+            }
+            let number = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            let values = view.data().chunks_exact(4).map(number).collect();
+            Ok((name.to_owned(), (view.shape().to_vec(), values)))
+        })
+        .collect()
+}
+
+pub(crate) fn serialize_tensors(named: &Named, metadata: HashMap<String, String>) -> Vec<u8> {
+    let bytes: Vec<Vec<u8>> =
+        named.iter().map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let views = named.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+        (name.as_str(), view.expect("every tensor has as many numbers as its shape says"))
+    });
+    let metadata = (!metadata.is_empty()).then_some(metadata);
+    safetensors::serialize(views, metadata).expect("names and sizes are plain")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,176 @@
+//! An experiment, whole: what a TOML file under `configs/` states.
+
+use nudge_control::{Horizon, Interface};
+use serde::{Deserialize, Serialize};
+
+use crate::augmentation::Symmetry;
+use crate::{Objective, PolicyFailure, SamplerConfig, ScheduleConfig, UnetConfig};
+
+/// Everything that decides what is trained, but for the device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Name of the task, for example `push_t`.
+    pub task: String,
+    /// Seeds initial weights, shuffling, noise, and which episodes are held out.
+    pub seed: u64,
+    pub data: DataConfig,
+    pub policy: PolicyConfig,
+    pub training: TrainingConfig,
+    pub interface: Interface,
+}
+
+/// Which recordings are learned from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Folder of a data set, relative to the working directory.
+    pub path: String,
+    /// Share of the episodes that is held out for validation, 0..=0.5.
+    pub validation_share: f64,
+    /// A symmetry of the task: half of the training windows are replaced by their mirror images.
+    #[serde(default)]
+    pub symmetry: Option<Symmetry>,
+}
+
+/// What a checkpoint needs to plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    pub horizon: Horizon,
+    pub network: NetworkConfig,
+    pub schedule: ScheduleConfig,
+    pub objective: Objective,
+    pub sampler: SamplerConfig,
+}
+
+/// The denoiser's architecture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum NetworkConfig {
+    #[serde(rename = "conditional_unet_1d")]
+    ConditionalUnet1d(UnetConfig),
+}
+
+/// How long, how fast, and how it is watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    pub steps: u64,
+    pub batch_size: usize,
+    /// Parts of a batch whose gradients are computed side by side, and added in order: the result depends on their
+    /// number, not on that of the machine's cores.
+    pub shards: usize,
+    pub optimizer: OptimizerConfig,
+    pub ema: EmaConfig,
+    /// Steps between validations.
+    pub validate_every: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// How many of the newest checkpoints are kept.
+    pub keep: usize,
+}
+
+/// AdamW (Loshchilov and Hutter 2019), with a linear warm-up and a half cosine down to 0.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerConfig {
+    pub learning_rate: f64,
+    pub betas: [f32; 2],
+    pub epsilon: f32,
+    pub weight_decay: f32,
+    pub warmup_steps: u64,
+}
+
+/// The moving average of the weights that is served: its decay is `1 - (1 + step)^-power`, up to `max_decay`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmaConfig {
+    pub power: f64,
+    pub max_decay: f64,
+}
+
+impl TrainConfig {
+    /// Parses and checks a TOML text.
+    ///
+    /// # Errors
+    /// The first field that is unknown, missing or out of range.
+    pub fn from_toml(text: &str) -> Result<Self, PolicyFailure> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| PolicyFailure::Config(error.to_string()))?;
+        config.check().map_err(PolicyFailure::Config)?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_interface(&self.interface)?;
+        self.policy.check()?;
+        let training = &self.training;
+        let positive = [
+            ("steps", training.steps),
+            ("batch_size", training.batch_size as u64),
+            ("shards", training.shards as u64),
+            ("validate_every", training.validate_every),
+            ("checkpoint_every", training.checkpoint_every),
+            ("keep", training.keep as u64),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("`training.{name}` is 0, and must be at least 1"));
+        }
+        if !training.batch_size.is_multiple_of(training.shards) {
+            return Err(format!(
+                "`training.batch_size` {} is not a multiple of `training.shards` {}",
+                training.batch_size, training.shards
+            ));
+        }
+        let optimizer = &training.optimizer;
+        let rate = optimizer.learning_rate;
+        if !(rate > 0.0 && rate < 1.0) {
+            return Err(format!("`training.optimizer.learning_rate` is {rate}, not in 0..1"));
+        }
+        if optimizer.betas.iter().any(|beta| !(0.0..1.0).contains(beta)) {
+            return Err(format!("`training.optimizer.betas` are {:?}, not in 0..1", optimizer.betas));
+        }
+        let ema = &training.ema;
+        if !(0.0..1.0).contains(&ema.max_decay) || !(ema.power > 0.0 && ema.power <= 1.0) {
+            return Err(format!("`training.ema` is {ema:?}: power lies in 0..=1, max_decay in 0..1"));
+        }
+        if !(0.0..=0.5).contains(&self.data.validation_share) {
+            return Err(format!("`data.validation_share` is {}, not in 0..=0.5", self.data.validation_share));
+        }
+        match &self.data.symmetry {
+            Some(symmetry) => symmetry.check(&self.interface),
+            None => Ok(()),
+        }
+    }
+}
+
+impl PolicyConfig {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.horizon.check()?;
+        let NetworkConfig::ConditionalUnet1d(network) = &self.network;
+        network.check(self.horizon.predicted)?;
+        self.sampler.check(&self.schedule.build()?)
+    }
+}
+
+fn check_interface(interface: &Interface) -> Result<(), String> {
+    if interface.observation_dim() == 0 || interface.action_dim() == 0 {
+        return Err("`interface` must observe and act with at least one number each".into());
+    }
+    if !(interface.control_hz > 0.0 && interface.control_hz.is_finite()) {
+        return Err(format!("`interface.control_hz` is {}, and must be positive", interface.control_hz));
+    }
+    for feature in &interface.action {
+        let (low, high) = (&feature.limits.low, &feature.limits.high);
+        let fits = low.len() == feature.dim() && high.len() == feature.dim();
+        if !fits || low.iter().zip(high).any(|(low, high)| !(low < high)) {
+            return Err(format!(
+                "`interface.action` `{}`: limits need {} numbers each, low below high",
+                feature.name,
+                feature.dim()
+            ));
+        }
+    }
+    Ok(())
+}

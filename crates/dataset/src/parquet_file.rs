@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -9,6 +10,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
+use parquet::errors::ParquetError;
 
 use crate::DatasetError;
 use crate::columns::{self, Problem};
@@ -25,8 +27,7 @@ pub(crate) struct ParquetFile {
 impl ParquetFile {
     pub(crate) fn open(path: &Path) -> Result<Self, DatasetError> {
         let file = File::open(path).map_err(DatasetError::io(path))?;
-        let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-            .map_err(DatasetError::parquet(path))?;
+        let footer = decode(path, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))?;
         Ok(Self { path: path.to_owned(), footer })
     }
 
@@ -53,15 +54,15 @@ impl ParquetFile {
         let file = File::open(&self.path).map_err(DatasetError::io(&self.path))?;
         let (groups, within) = self.groups_of(&rows);
         let total = within.end + self.rows_after(&groups, within.end);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone())
-            .with_projection(ProjectionMask::roots(self.footer.parquet_schema(), roots))
-            .with_row_groups(groups)
-            .with_row_selection(RowSelection::from_consecutive_ranges([within].into_iter(), total))
-            .with_batch_size(BATCH_ROWS.min(rows.len().max(1)))
-            .build()
-            .map_err(DatasetError::parquet(&self.path))?;
-        let batches: Result<Vec<_>, _> = reader.collect();
-        let batches = batches.map_err(|error| DatasetError::parquet(&self.path)(error.into()))?;
+        let batches = decode(&self.path, || {
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone())
+                .with_projection(ProjectionMask::roots(self.footer.parquet_schema(), roots))
+                .with_row_groups(groups)
+                .with_row_selection(RowSelection::from_consecutive_ranges([within].into_iter(), total))
+                .with_batch_size(BATCH_ROWS.min(rows.len().max(1)))
+                .build()?;
+            Ok(reader.collect::<Result<Vec<_>, _>>()?)
+        })?;
         let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
         if found != rows.len() {
             let problem = format!("rows {rows:?} were asked for and {found} came; copy the file again");
@@ -118,6 +119,12 @@ impl ParquetFile {
             .sum();
         held.saturating_sub(used)
     }
+}
+
+/// Runs the decoder. On damaged bytes it may panic (parquet 58 has no door that checks first); that is an error too.
+fn decode<T>(path: &Path, run: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DatasetError> {
+    let panicked = |_| Err(ParquetError::General("the decoder met bytes that no sound file holds".into()));
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(panicked).map_err(DatasetError::parquet(path))
 }
 
 /// A column that the batch was read with.

@@ -48,6 +48,24 @@ fn the_human_demonstrations_read_alike_from_both_layouts() {
 }
 
 #[test]
+fn statistics_of_v2_1_episodes_merge_into_those_of_the_whole() {
+    let (Some(new), Some(old)) = (shared("push_t_human/lerobot_v3.0"), shared("push_t_human/lerobot_v2.1"))
+    else {
+        return;
+    };
+    let (new, old) =
+        (Dataset::open(&new).unwrap().stats().unwrap(), Dataset::open(&old).unwrap().stats().unwrap());
+    assert_eq!(new.len(), 12);
+    for (feature, whole) in &new {
+        let merged = &old[feature];
+        assert_eq!((&merged.min, &merged.max, &merged.count), (&whole.min, &whole.max, &whole.count));
+        for (a, b) in merged.mean.iter().chain(&merged.std).zip(whole.mean.iter().chain(&whole.std)) {
+            assert!((a - b).abs() <= 1e-9 * b.abs().max(1.0), "{feature}: {a} {b}");
+        }
+    }
+}
+
+#[test]
 fn all_frames_read_in_less_than_a_third_of_a_second() {
     let Some(folder) = shared("push_t_human/lerobot_v3.0") else { return };
     let best = (0..3)
@@ -86,5 +104,6 @@ fn a_genuine_v2_0_set_with_a_path_template_of_its_own_reads_whole() {
     assert_eq!((all[0][0].rows, all[0][0].dim), (416, 44));
     // float64 in the file: 0.030831753221722887 in episode 3.
     assert_eq!(all[3][0].row(0)[0], 0.030_831_753);
+    assert_eq!(dataset.stats().unwrap()["observation.state"].mean.len(), 44);
     assert_eq!(dataset.check().unwrap(), []);
 }

@@ -179,7 +179,7 @@ fn damaged_bytes_are_an_error_or_numbers_and_never_a_panic() {
     for file in [DATA, EPISODES, "meta/tasks.parquet"] {
         let path = dir.join(file);
         let whole = fs::read(&path).unwrap();
-        for place in (0..whole.len()).step_by((whole.len() / 1500).max(1)) {
+        for place in (0..whole.len()).step_by((whole.len() / 500).max(1)) {
             let mut damaged = whole.clone();
             damaged[place] ^= 1 << (place % 8);
             fs::write(&path, &damaged).unwrap();

@@ -183,3 +183,62 @@ fn seed_sequence(seed: u64) -> [u32; 8] {
         word ^ (word >> 16)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // All expected numbers: numpy 2.4.6, with
+    //   r = np.random.RandomState(seed), or np.random.Generator(np.random.PCG64(seed))
+    //   r.randint(50, 450), r.randint(50, 450), r.randint(100, 400), r.randint(100, 400), r.randn()
+    //   r.integers(...) of the same ranges, r.uniform(-np.pi, np.pi)
+
+    #[test]
+    fn random_state_draws_numpys_numbers() {
+        let expected: [(u64, [u32; 4], f64); 6] = [
+            (0, [222, 97, 217, 292], 0.9787379841057392),
+            (1, [87, 285, 172, 355], -0.5497461766598448),
+            (100_000, [235, 124, 335, 128], 0.35597632662673595),
+            (100_049, [143, 388, 104, 324], -1.634743336092976),
+            (u64::from(u32::MAX), [340, 62, 171, 164], 0.0813036681172692),
+            // np.random.RandomState([5, 1])
+            (5 + (1 << 32), [261, 221, 206, 201], -0.054930173034922855),
+        ];
+        for (seed, whole, normal) in expected {
+            let mut stream = RandomState::new(seed);
+            let drawn =
+                [(50, 450), (50, 450), (100, 400), (100, 400)].map(|(low, high)| stream.randint(low, high));
+            assert_eq!(drawn, whole, "seed {seed}");
+            assert_eq!(stream.randn(), normal, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn pcg64_draws_numpys_numbers() {
+        let expected: [(u64, [u32; 4], f64); 5] = [
+            (0, [390, 304, 253, 180], -2.8841484100105235),
+            (1, [239, 254, 326, 385], -2.2358110930610913),
+            (100_000, [113, 100, 219, 240], 3.1260699166107457),
+            (5 + (1 << 32), [102, 359, 333, 241], 1.2307525015356537),
+            (u64::MAX, [269, 322, 385, 353], -3.095077720057471),
+        ];
+        for (seed, whole, angle) in expected {
+            let mut stream = Pcg64::new(seed);
+            let drawn =
+                [(50, 450), (50, 450), (100, 400), (100, 400)].map(|(low, high)| stream.integers(low, high));
+            assert_eq!(drawn, whole, "seed {seed}");
+            assert_eq!(stream.uniform(-std::f64::consts::PI, std::f64::consts::PI), angle, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn long_streams_stay_in_step() {
+        // More words than the Mersenne Twister's state, with every rejection: sums of 2000 draws, and the last draw.
+        let mut stream = RandomState::new(7);
+        let drawn: Vec<u32> = (0..2000).map(|_| stream.randint(50, 450)).collect();
+        assert_eq!((drawn.iter().sum::<u32>(), drawn[1999]), (497_504, 159));
+        let mut stream = Pcg64::new(7);
+        let drawn: Vec<u32> = (0..2000).map(|_| stream.integers(50, 450)).collect();
+        assert_eq!((drawn.iter().sum::<u32>(), drawn[1999]), (505_390, 131));
+    }
+}

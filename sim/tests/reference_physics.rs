@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use npyz::npz::NpzArchive;
+use nudge_control::Task;
 use nudge_sim::push_t::{PushT, PushTConfig, PushTState};
 
 const CONTROL_STEP: usize = 10;
@@ -157,4 +158,43 @@ fn whole_demonstrations_end_where_the_reference_ends() {
     assert!(median <= 0.01, "median {median} px");
     assert!(p90 <= 0.1, "p90 {p90} px");
     assert!(quantile(&mut coverages, 0.9) < 1e-4);
+}
+
+#[test]
+fn coverage_of_every_recorded_frame() {
+    let Some(mut file) = human("derived.npz") else { return };
+    let corners: Vec<f32> = file.by_name("corners8").unwrap().unwrap().into_vec().unwrap();
+    let coverages: Vec<f32> = file.by_name("coverage").unwrap().unwrap().into_vec().unwrap();
+    assert_eq!(corners.len(), 16 * coverages.len());
+    let mut world = PushT::new(PushTConfig::default());
+    let (mut worst, mut worst_corner) = (0.0_f64, 0.0_f64);
+    for (corners, coverage) in corners.chunks_exact(16).zip(&coverages) {
+        let corners: Vec<f64> = corners.iter().map(|corner| f64::from(*corner)).collect();
+        // The first two corners end the bar's outer edge, whose middle is the origin.
+        let (along_x, along_y) = (corners[2] - corners[0], corners[3] - corners[1]);
+        let (x, y) = ((corners[0] + corners[2]) / 2.0, (corners[1] + corners[3]) / 2.0);
+        let observation = world.start_from([0.0; 2], [x, y, along_y.atan2(along_x)]);
+        worst = worst.max((world.coverage() - f64::from(*coverage)).abs());
+        for (ours, theirs) in observation.0[2..18].iter().zip(&corners) {
+            worst_corner = worst_corner.max((ours - theirs).abs());
+        }
+    }
+    println!("{} frames: coverage within {worst:.1e}, corners within {worst_corner:.1e} px", coverages.len());
+    assert!(worst <= 1e-4, "coverage is {worst} off");
+    assert!(worst_corner <= 1e-3, "a corner is {worst_corner} px off");
+}
+
+#[test]
+fn the_demonstrations_start_where_their_seeds_say() {
+    let Some(replays) = replays() else { return };
+    let mut world = PushT::new(PushTConfig::default());
+    let mut worst = 0.0_f64;
+    for (seed, replay) in replays.iter().enumerate() {
+        world.reset(seed as u64);
+        let (agent, block) = replay.start();
+        assert_eq!(world.state().agent, agent, "episode {seed}");
+        worst = worst.max(distance(world.state().block, block));
+    }
+    println!("206 starts within {worst:.1e} px");
+    assert!(worst <= 1e-3, "a start is {worst} px off");
 }

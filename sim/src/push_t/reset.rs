@@ -50,3 +50,25 @@ fn turned_about_the_centre([x, y]: [f64; 2], angle: f64) -> [f64; 2] {
     let (sin, cos) = angle.sin_cos();
     [x + cx - (cos * cx - sin * cy), y + cy - (sin * cx + cos * cy)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_differ_in_stream_and_pivot() {
+        // numpy's draws for seed 0; see `numpy.rs` for their source.
+        let angle = 0.9787379841057392 * TAU - PI;
+        assert_eq!(start(ResetRule::Dp, 0), ([222.0, 97.0], [217.0, 292.0, angle]));
+        let (agent, [x, y, legacy_angle]) = start(ResetRule::DpLegacy, 0);
+        assert_eq!((agent, legacy_angle), ([222.0, 97.0], angle));
+        // What LeRobot's recording of the first demonstration holds, in f32.
+        assert!((x - 222.99382).abs() < 1e-4 && (y - 381.59903).abs() < 1e-4, "{x}, {y}");
+
+        // gym-pusht 0.1.8 on pymunk 7.3.1: `env.reset(seed=0)`, then `env.unwrapped.block.position`.
+        let (agent, [x, y, angle]) = start(ResetRule::Gym, 0);
+        assert_eq!((agent, angle), ([390.0, 304.0], -2.8841484100105235));
+        let (sin, cos) = angle.sin_cos();
+        assert!((x - (253.0 + 45.0 * sin)).abs() < 1e-9 && (y - (225.0 - 45.0 * cos)).abs() < 1e-9);
+    }
+}

@@ -13,8 +13,10 @@ pub(crate) const DT: f64 = 0.01;
 /// Mass of the block, and its moment of inertia about its centre of gravity.
 const BLOCK_MASS: f32 = 1.0;
 const BLOCK_INERTIA: f32 = 3000.0;
-/// Half of the block's extent out of the plane; anything that keeps its side faces the nearest.
-const HALF_DEPTH: f32 = 30.0;
+/// Half of the extents out of the plane: anything that keeps the sides the nearest faces. The walls reach further than
+/// the block, because contacts get lost where faces lie in one plane.
+const BLOCK_HALF_DEPTH: f32 = 30.0;
+const WALL_HALF_DEPTH: f32 = 60.0;
 
 /// Penetration that Chipmunk leaves alone, px.
 const SLOP: f32 = 0.1;
@@ -134,7 +136,7 @@ fn block_body(pose: &Pose) -> RigidBodyBuilder {
 fn block_collider() -> ColliderBuilder {
     let parts = BOXES.map(|(center, half)| {
         let pose = rapier3d::math::Pose::translation(center[0] as f32, center[1] as f32, 0.0);
-        (pose, SharedShape::cuboid(half[0] as f32, half[1] as f32, HALF_DEPTH))
+        (pose, SharedShape::cuboid(half[0] as f32, half[1] as f32, BLOCK_HALF_DEPTH))
     });
     smooth(ColliderBuilder::compound(parts.to_vec()), BLOCK_GROUP, AGENT_GROUP | WALL_GROUP)
 }
@@ -149,7 +151,8 @@ fn wall_colliders() -> [ColliderBuilder; 4] {
     let (middle, thin) = ((low + high) / 2.0, WALL_RADIUS as f32);
     let long = (high - low) / 2.0 + thin;
     let wall = |[x, y]: [f32; 2], [half_x, half_y]: [f32; 2]| {
-        let cuboid = ColliderBuilder::cuboid(half_x, half_y, HALF_DEPTH).translation(Vector::new(x, y, 0.0));
+        let cuboid =
+            ColliderBuilder::cuboid(half_x, half_y, WALL_HALF_DEPTH).translation(Vector::new(x, y, 0.0));
         smooth(cuboid, WALL_GROUP, BLOCK_GROUP)
     };
     [

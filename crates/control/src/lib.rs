@@ -9,6 +9,7 @@
 mod episode;
 mod horizon;
 mod interface;
+mod playback;
 mod policy;
 mod rollout;
 mod scene;
@@ -19,6 +20,7 @@ mod task;
 pub use episode::{Episode, Frame};
 pub use horizon::{Horizon, RecedingHorizon, ReceiveError};
 pub use interface::{ActionFeature, ActionMode, Feature, FeatureKind, Interface, InterfaceMismatch, Limits};
+pub use playback::{Playback, SinglePrecision};
 pub use policy::{Action, ActionChunk, Observation, ObservationWindow, PlanRequest, Policy, PolicyError};
 pub use rollout::{RolloutError, RolloutOptions, RolloutStats, rollout};
 pub use scene::{Scene, Shape};

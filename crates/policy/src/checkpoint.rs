@@ -15,8 +15,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use nudge_control::Interface;
-use safetensors::tensor::{Dtype, TensorView};
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -291,8 +291,10 @@ pub(crate) fn parse_tensors(bytes: &[u8]) -> Result<HashMap<String, (Vec<usize>,
 }
 
 pub(crate) fn serialize_tensors(named: &Named, metadata: HashMap<String, String>) -> Vec<u8> {
-    let bytes: Vec<Vec<u8>> =
-        named.iter().map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let bytes: Vec<Vec<u8>> = named
+        .iter()
+        .map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        .collect();
     let views = named.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
         (name.as_str(), view.expect("every tensor has as many numbers as its shape says"))

@@ -96,8 +96,7 @@ impl TrainConfig {
     /// # Errors
     /// The first field that is unknown, missing or out of range.
     pub fn from_toml(text: &str) -> Result<Self, PolicyFailure> {
-        let config: Self =
-            toml::from_str(text).map_err(|error| PolicyFailure::Config(error.to_string()))?;
+        let config: Self = toml::from_str(text).map_err(|error| PolicyFailure::Config(error.to_string()))?;
         config.check().map_err(PolicyFailure::Config)?;
         Ok(config)
     }

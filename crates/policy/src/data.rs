@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use crate::augmentation::Symmetry;
-use crate::{Normalizer, NoiseSchedule, Objective, PolicyFailure, TrainConfig};
+use crate::{NoiseSchedule, Normalizer, Objective, PolicyFailure, TrainConfig};
 
 /// Keeps the streams of random numbers apart that come from one seed.
 #[derive(Clone, Copy)]
@@ -57,7 +57,8 @@ impl TrainingData {
         let wanted: Vec<usize> = interface.observation.iter().map(|feature| feature.dim()).collect();
         let wanted = [wanted, interface.action.iter().map(|feature| feature.dim()).collect()].concat();
         for (name, dim) in observed.iter().chain(&acted).zip(&wanted) {
-            let stated = info.features.iter().find(|feature| feature.name == *name).map(|feature| feature.dim());
+            let stated =
+                info.features.iter().find(|feature| feature.name == *name).map(|feature| feature.dim());
             if let Some(stated) = stated.filter(|stated| stated != dim) {
                 return Err(PolicyFailure::Data(format!(
                     "feature `{name}` holds {stated} numbers, and the configuration says {dim}"
@@ -223,7 +224,8 @@ fn mirror(symmetry: &Symmetry, interface: &Interface, rows: &[(Table, Table)]) -
 
 fn normalise_table(normalizer: &Normalizer, table: Table) -> Table {
     let rows = table.values.chunks_exact(table.dim);
-    let values = rows.flat_map(|row| normalizer.normalise(row.iter().map(|value| f64::from(*value)))).collect();
+    let values =
+        rows.flat_map(|row| normalizer.normalise(row.iter().map(|value| f64::from(*value)))).collect();
     Table { values, ..table }
 }
 

@@ -70,7 +70,8 @@ impl DiffusionPolicy {
     /// The normalised condition `[To * Do]` of a request.
     fn condition(&self, index: usize, request: &PlanRequest) -> Result<Vec<f32>, PolicyError> {
         let bad = |problem| Err(PolicyError::BadRequest { request: index, problem });
-        let (observed, dim) = (self.manifest.policy.horizon.observed, self.manifest.interface.observation_dim());
+        let (observed, dim) =
+            (self.manifest.policy.horizon.observed, self.manifest.interface.observation_dim());
         if request.window.0.len() != observed {
             return bad(format!("{} observations, where the policy sees {observed}", request.window.0.len()));
         }
@@ -132,7 +133,8 @@ impl Policy for DiffusionPolicy {
                 running.into_iter().map(|thread| thread.join()).collect()
             });
             for part in finished {
-                predictions.extend(part.map_err(|_| PolicyError::Failed("a planning thread panicked".into()))?);
+                predictions
+                    .extend(part.map_err(|_| PolicyError::Failed("a planning thread panicked".into()))?);
             }
         }
         let samples = requests.iter().zip(predictions.chunks_exact(shape[0] * shape[1])).enumerate();
@@ -162,7 +164,9 @@ impl Denoiser {
             let numbers = predicted * action_dim;
             let noise: Vec<f32> = generators
                 .iter_mut()
-                .flat_map(|generator| (0..numbers).map(|_| generator.sample(StandardNormal)).collect::<Vec<f32>>())
+                .flat_map(|generator| {
+                    (0..numbers).map(|_| generator.sample(StandardNormal)).collect::<Vec<f32>>()
+                })
                 .collect();
             Tensor::<3>::from_data(TensorData::new(noise, [batch, predicted, action_dim]), &self.device)
         };

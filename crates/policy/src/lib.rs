@@ -14,6 +14,8 @@ mod data;
 mod device;
 mod diffusion;
 mod error;
+#[cfg(test)]
+mod golden_tests;
 mod kernels;
 mod normalizer;
 mod objective;

@@ -1,6 +1,5 @@
 //! What the network is trained to predict.
 
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// The training target at a diffusion step.
@@ -27,31 +26,13 @@ impl Objective {
         }
     }
 
-    /// The factors `((of x_t, of the output) in x_0, (of x_t, of the output) in the noise)`.
-    fn inverse_factors(self, (signal, noise): (f64, f64)) -> ((f64, f64), (f64, f64)) {
+    /// The clean sample and the noise that an output stands for, as factors `(of x_t, of the output)` of each.
+    pub(crate) fn estimates(self, (signal, noise): (f64, f64)) -> ((f64, f64), (f64, f64)) {
         match self {
             Self::Epsilon => ((1.0 / signal, -noise / signal), (0.0, 1.0)),
             Self::Sample => ((0.0, 1.0), (1.0 / noise, -signal / noise)),
             Self::Velocity => ((signal, -noise), (noise, signal)),
         }
-    }
-
-    /// The clean sample and the noise that the network's output stands for, `[B, Tp, Da]` each.
-    pub(crate) fn clean_and_noise(
-        self,
-        factors: (f64, f64),
-        noisy: Tensor<3>,
-        output: Tensor<3>,
-    ) -> (Tensor<3>, Tensor<3>) {
-        let (clean, noise) = self.inverse_factors(factors);
-        let mix = |(of_noisy, of_output): (f64, f64)| {
-            if of_noisy == 0.0 {
-                output.clone() * of_output
-            } else {
-                noisy.clone() * of_noisy + output.clone() * of_output
-            }
-        };
-        (mix(clean), mix(noise))
     }
 }
 
@@ -67,7 +48,7 @@ mod tests {
         for objective in [Objective::Epsilon, Objective::Sample, Objective::Velocity] {
             let (of_x0, of_noise) = objective.target_factors(factors);
             let output = of_x0 * x0 + of_noise * noise;
-            let (clean, epsilon) = objective.inverse_factors(factors);
+            let (clean, epsilon) = objective.estimates(factors);
             assert!((clean.0 * noisy + clean.1 * output - x0).abs() < 1e-12, "{objective:?}");
             assert!((epsilon.0 * noisy + epsilon.1 * output - noise).abs() < 1e-12, "{objective:?}");
         }

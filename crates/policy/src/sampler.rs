@@ -114,14 +114,6 @@ impl SamplerConfig {
         (0..steps).rev().map(step_at).collect()
     }
 
-    /// Whether any step draws noise.
-    pub(crate) fn draws_noise(&self) -> bool {
-        match self {
-            Self::Ddim { eta, .. } => *eta > 0.0,
-            Self::Ddpm { .. } => true,
-        }
-    }
-
     /// Denoises `x_T` `[B, Tp, Da]`. `denoise` is the network at one timestep; `noise` draws the standard normal
     /// numbers of one step, and is only called where a step needs them.
     pub(crate) fn sample(
@@ -156,27 +148,35 @@ impl SamplerConfig {
         let factors = schedule.signal_and_noise(visit.timestep);
         let step_beta = 1.0 - alpha / alpha_previous;
         let small_variance = (1.0 - alpha_previous) / (1.0 - alpha) * step_beta;
-        let (mut clean, mut epsilon) = objective.clean_and_noise(factors, x.clone(), output);
+        // Both estimates are linear in x and the output; how the next sample mixes them is decided in f64, because
+        // near pure noise their factors are in the thousands and almost cancel.
+        let (clean, epsilon) = objective.estimates(factors);
+        let mix = |(of_x, of_output): (f64, f64)| x.clone() * of_x + output.clone() * of_output;
         match *self {
             Self::Ddim { eta, clip, renoise_clipped, .. } => {
-                if clip {
-                    clean = clean.clamp(-1.0, 1.0);
-                    if renoise_clipped {
-                        epsilon = (x - clean.clone() * factors.0) / factors.1;
-                    }
-                }
                 let deviation = eta * small_variance.max(0.0).sqrt();
                 let direction = (1.0 - alpha_previous - deviation * deviation).max(0.0).sqrt();
-                let mean = clean * alpha_previous.sqrt() + epsilon * direction;
-                if deviation > 0.0 || eta > 0.0 { mean + noise() * deviation } else { mean }
+                let signal = alpha_previous.sqrt();
+                let mean = if !clip {
+                    mix((signal * clean.0 + direction * epsilon.0, signal * clean.1 + direction * epsilon.1))
+                } else {
+                    let clean = mix(clean).clamp(-1.0, 1.0);
+                    let epsilon = match renoise_clipped {
+                        true => (x - clean.clone() * factors.0) / factors.1,
+                        false => mix(epsilon),
+                    };
+                    clean * signal + epsilon * direction
+                };
+                if eta > 0.0 { mean + noise() * deviation } else { mean }
             }
             Self::Ddpm { clip, variance, .. } => {
-                if clip {
-                    clean = clean.clamp(-1.0, 1.0);
-                }
                 let of_clean = alpha_previous.sqrt() * step_beta / (1.0 - alpha);
                 let of_x = (1.0 - step_beta).sqrt() * (1.0 - alpha_previous) / (1.0 - alpha);
-                let mean = clean * of_clean + x * of_x;
+                let mean = if clip {
+                    mix(clean).clamp(-1.0, 1.0) * of_clean + x * of_x
+                } else {
+                    mix((of_clean * clean.0 + of_x, of_clean * clean.1))
+                };
                 if visit.timestep == 0 {
                     return mean;
                 }

@@ -85,6 +85,12 @@ impl ScheduleConfig {
 }
 
 impl NoiseSchedule {
+    /// A schedule recorded elsewhere, with that place's rounding.
+    #[cfg(test)]
+    pub(crate) fn recorded(betas: Vec<f64>, alphas_cumprod: Vec<f64>) -> Self {
+        Self { betas, alphas_cumprod }
+    }
+
     /// Diffusion steps in training.
     pub fn train_steps(&self) -> usize {
         self.betas.len()

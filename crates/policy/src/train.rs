@@ -38,13 +38,32 @@ pub struct TrainPaths<'a> {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TrainEvent {
-    Started { step: u64, steps: u64, parameters: usize, episodes: usize, held_out: usize, windows: usize },
+    Started {
+        step: u64,
+        steps: u64,
+        parameters: usize,
+        episodes: usize,
+        held_out: usize,
+        windows: usize,
+    },
     /// After an update. `loss` is that of the batch, before it.
-    Step { step: u64, loss: f64, learning_rate: f64, samples_per_second: f64 },
+    Step {
+        step: u64,
+        loss: f64,
+        learning_rate: f64,
+        samples_per_second: f64,
+    },
     /// On held-out episodes with the averaged weights. `action_error` is the root mean square distance of executed
     /// actions from the recorded ones, over all action numbers, in their unit.
-    Validated { step: u64, loss: f64, action_error: f64 },
-    Saved { step: u64, path: PathBuf },
+    Validated {
+        step: u64,
+        loss: f64,
+        action_error: f64,
+    },
+    Saved {
+        step: u64,
+        path: PathBuf,
+    },
 }
 
 /// How training ended.
@@ -93,7 +112,9 @@ pub fn train(
             let problem = "the folder already holds a training: resume it with --resume, or choose another";
             return Err(PolicyFailure::checkpoint(folder, problem));
         }
-        (None, true) => return Err(PolicyFailure::checkpoint(paths.out, "there is no checkpoint to resume from")),
+        (None, true) => {
+            return Err(PolicyFailure::checkpoint(paths.out, "there is no checkpoint to resume from"));
+        }
         (None, false) => Progress { step: 0, seconds: 0.0 },
     };
     let training = &config.training;
@@ -128,7 +149,10 @@ pub fn train(
         }
         if step.is_multiple_of(training.checkpoint_every) && step < training.steps {
             let seconds = progress.seconds + begun.elapsed().as_secs_f64();
-            saved = Some((step, save(&trainer, &mut manifest, config, paths.out, Progress { step, seconds }, report)?));
+            saved = Some((
+                step,
+                save(&trainer, &mut manifest, config, paths.out, Progress { step, seconds }, report)?,
+            ));
         }
     }
     let seconds = progress.seconds + begun.elapsed().as_secs_f64();
@@ -187,7 +211,11 @@ fn save(
 }
 
 impl Trainer {
-    pub fn new(manifest: &Manifest, config: &TrainConfig, device: DeviceChoice) -> Result<Self, PolicyFailure> {
+    pub fn new(
+        manifest: &Manifest,
+        config: &TrainConfig,
+        device: DeviceChoice,
+    ) -> Result<Self, PolicyFailure> {
         let (device, kernels) = device.open()?;
         let (network, list) = manifest.network(kernels);
         let values = list.initialise(&mut ChaCha8Rng::seed_from_u64(config.seed));
@@ -222,7 +250,12 @@ impl Trainer {
     }
 
     /// Loss and gradients of some samples of a batch, divided by all numbers of the whole batch.
-    fn gradients(&self, batch: &Batch, samples: std::ops::Range<usize>, numbers: f64) -> (f64, Vec<Tensor<1>>) {
+    fn gradients(
+        &self,
+        batch: &Batch,
+        samples: std::ops::Range<usize>,
+        numbers: f64,
+    ) -> (f64, Vec<Tensor<1>>) {
         let device = self.device.clone().autodiff();
         let weights = self.weights.tracked();
         let batch = batch.on_device(samples, &device);
@@ -264,7 +297,8 @@ impl Trainer {
         let executed = horizon.observed - 1..horizon.observed - 1 + horizon.executed;
         let physical = |values: &[f32]| {
             let windows = values.chunks_exact(shape[0] * dim);
-            let rows = windows.flat_map(|window| window.chunks_exact(dim).take(executed.end).skip(executed.start));
+            let rows =
+                windows.flat_map(|window| window.chunks_exact(dim).take(executed.end).skip(executed.start));
             rows.flat_map(|row| manifest.action.unnormalise(row.iter().copied())).collect::<Vec<f64>>()
         };
         let (sampled, recorded) = (physical(&sampled), physical(&plans.action));

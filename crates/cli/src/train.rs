@@ -1,0 +1,177 @@
+//! `nudge train`
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use nudge_policy::{TrainConfig, TrainEvent, TrainPaths, train};
+
+use crate::checkpoint::Device;
+use crate::output;
+
+/// Exit status of a training that was stopped and can be resumed.
+const STOPPED: u8 = 130;
+
+/// Train a policy from demonstrations
+///
+/// Shows progress, validates on held-out episodes, and writes checkpoints that can be evaluated and served. Ctrl-C stops
+/// cleanly: a checkpoint is written, and `--resume` goes on as if nothing had happened, to the last bit on a CPU.
+#[derive(Args)]
+pub struct Train {
+    /// The experiment, for example configs/push_t.toml
+    config: PathBuf,
+
+    /// Data set to learn from, instead of the configuration's (a LeRobot folder)
+    #[arg(long)]
+    data: Option<PathBuf>,
+
+    /// Folder for checkpoints and log; runs/<name of the configuration> if not given
+    #[arg(long)]
+    out: Option<PathBuf>,
+
+    /// Go on with the training in this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    resume: Option<PathBuf>,
+
+    /// Where the network is trained
+    #[arg(long, value_enum, default_value_t)]
+    device: Device,
+
+    /// Print the final report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Train {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let text = std::fs::read_to_string(&self.config)
+            .with_context(|| format!("cannot read {}", self.config.display()))?;
+        let config = TrainConfig::from_toml(&text).with_context(|| self.config.display().to_string())?;
+        let name = self.config.file_stem().unwrap_or_default();
+        let out = self.resume.clone().or(self.out).unwrap_or_else(|| Path::new("runs").join(name));
+        if self.resume.is_some() && !out.is_dir() {
+            bail!("there is no folder {} to resume", out.display());
+        }
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopper = Arc::clone(&stop);
+        ctrlc::set_handler(move || stopper.store(true, Ordering::Relaxed))
+            .context("cannot watch for Ctrl-C")?;
+        let mut show = Show::new(&out);
+        let paths = TrainPaths { data: self.data.as_deref(), out: &out, resume: self.resume.is_some() };
+        let report = train(&config, &paths, self.device.into(), &stop, &mut |event| show.event(event))?;
+        show.finish()?;
+
+        if self.json {
+            output::print_json(&report)?;
+        } else if report.finished {
+            println!(
+                "trained {} steps in {:.0} s: {}",
+                report.step,
+                report.seconds,
+                report.checkpoint.display()
+            );
+            println!("next: nudge eval {}", report.checkpoint.display());
+        } else {
+            println!("stopped at step {}; nothing is lost: {}", report.step, report.checkpoint.display());
+            println!("to go on: nudge train {} --resume {}", self.config.display(), out.display());
+        }
+        Ok(if report.finished { ExitCode::SUCCESS } else { ExitCode::from(STOPPED) })
+    }
+}
+
+/// Progress for a person on standard error, and every event for machines in `log.jsonl`.
+struct Show {
+    path: PathBuf,
+    log: Option<File>,
+    bar: indicatif::ProgressBar,
+    failure: Option<anyhow::Error>,
+    mean_loss: f64,
+}
+
+impl Show {
+    fn new(out: &Path) -> Self {
+        let path = out.join("log.jsonl");
+        Self { path, log: None, bar: indicatif::ProgressBar::hidden(), failure: None, mean_loss: f64::NAN }
+    }
+
+    fn event(&mut self, event: &TrainEvent) {
+        match event {
+            TrainEvent::Started { step, steps, parameters, episodes, held_out, windows } => {
+                self.bar = output::progress(*steps, "steps");
+                self.bar.set_position(*step);
+                self.line(&format!(
+                    "{parameters} parameters, {episodes} episodes of which {held_out} are held out, {windows} windows, \
+                     from step {step} to {steps}"
+                ));
+                self.failure = self.open_log(*step).err();
+            }
+            TrainEvent::Step { step, loss, samples_per_second, .. } => {
+                let mean = if self.mean_loss.is_nan() { *loss } else { self.mean_loss };
+                self.mean_loss = 0.99 * mean + 0.01 * loss;
+                self.bar.set_position(*step);
+                self.bar
+                    .set_message(format!("loss {:.4}, {samples_per_second:.0} samples/s", self.mean_loss));
+                // One line in a hundred: enough to draw a curve.
+                if !step.is_multiple_of(100) {
+                    return;
+                }
+            }
+            TrainEvent::Validated { step, loss, action_error } => {
+                let train = self.mean_loss;
+                self.line(&format!(
+                    "step {step}: loss {train:.4}, held-out loss {loss:.4}, action error {action_error:.2}"
+                ));
+            }
+            TrainEvent::Saved { path, .. } => self.line(&format!("saved {}", path.display())),
+        }
+        if let Err(error) = self.write(event) {
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    /// A line above the bar, or a plain one where there is no terminal.
+    fn line(&self, text: &str) {
+        if std::io::stderr().is_terminal() {
+            self.bar.println(text);
+        } else {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Opens the log, without the lines of steps that a resumed training makes again.
+    fn open_log(&mut self, step: u64) -> anyhow::Result<()> {
+        let kept: Vec<String> = match File::open(&self.path) {
+            Ok(file) => BufReader::new(file)
+                .lines()
+                .map_while(Result::ok)
+                .filter(|line| {
+                    let line: Option<serde_json::Value> = serde_json::from_str(line).ok();
+                    line.and_then(|line| line["step"].as_u64()).is_some_and(|logged| logged <= step)
+                })
+                .collect(),
+            Err(_) => Vec::new(),
+        };
+        let text: String = kept.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(&self.path, text).with_context(|| self.path.display().to_string())?;
+        let log = OpenOptions::new().append(true).open(&self.path);
+        self.log = Some(log.with_context(|| self.path.display().to_string())?);
+        Ok(())
+    }
+
+    fn write(&mut self, event: &TrainEvent) -> anyhow::Result<()> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        writeln!(log, "{}", serde_json::to_string(event)?).with_context(|| self.path.display().to_string())
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        self.bar.finish_and_clear();
+        self.failure
+            .map_or(Ok(()), |error| Err(error.context("the training is saved, but its log is not whole")))
+    }
+}

@@ -20,7 +20,7 @@ pub(super) fn blueprint(options: &ViewOptions) -> Blueprint {
     ];
     let upper = Horizontal::new([
         Spatial2DView::new(options.name.as_str()).with_origin(WORLD).into(),
-        Vertical::new(right).with_row_shares([3.0, 3.0, 3.0, 1.0]).into(),
+        Vertical::new(right).with_row_shares([3.0, 3.0, 3.0, 1.5]).into(),
     ]);
     let below = TextLogView::new("Events").with_origin(EVENTS);
     let root = Vertical::new([upper.with_column_shares([3.0, 2.0]).into(), below.into()]);

@@ -38,7 +38,8 @@ pub(super) fn show_shape(
             let mut outline: Vec<[f32; 2]> = corners.iter().copied().map(single).collect();
             outline.extend(outline.first().copied());
             let strips = std::iter::once(outline).chain(fill_lines(corners, spacing));
-            let radius = Radius::new_scene_units(spacing as f32 / 2.0);
+            // Wider than half their distance, so that no gap is seen between two lines.
+            let radius = Radius::new_scene_units(0.75 * spacing as f32);
             let lines = LineStrips2D::new(strips).with_colors([color(*rgba)]).with_radii([radius]);
             recording.log(path.clone(), &lines.with_draw_order(order))
         }

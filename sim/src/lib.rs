@@ -18,21 +18,58 @@ use push_t::{PushT, PushTConfig};
 pub enum SimError {
     #[error("{worlds} worlds were given {actions} actions: give one action for each world")]
     ActionCount { worlds: usize, actions: usize },
-    #[error("a scene of {size:?} cannot be drawn {width} x {height} px: both sides need at least 1 px")]
+    #[error(
+        "a scene of {size:?} cannot be drawn {width} x {height} px: both sides need 1 to {} px",
+        draw::LONGEST_SIDE
+    )]
     PictureSize { size: [f64; 2], width: u32, height: u32 },
 }
 
 /// A task by name, with what can be chosen about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TaskConfig {
     PushT(PushTConfig),
 }
 
 impl TaskConfig {
+    /// A world ready for its first reset.
     pub fn build(&self) -> Box<dyn Task> {
         match self {
             Self::PushT(config) => Box::new(PushT::new(*config)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use push_t::ResetRule;
+
+    fn parse(text: &str) -> Result<TaskConfig, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn configurations_name_their_task() {
+        let config = parse(r#"{"name": "push_t", "reset_rule": "gym", "max_steps": 200}"#).unwrap();
+        let TaskConfig::PushT(push_t) = config;
+        assert_eq!(push_t, PushTConfig { reset_rule: ResetRule::Gym, max_steps: 200 });
+        assert_eq!((config.build().name(), config.build().max_steps()), ("push_t", 200));
+        assert_eq!(parse(r#"{"name": "push_t"}"#).unwrap(), TaskConfig::PushT(PushTConfig::default()));
+        let written = serde_json::to_string(&TaskConfig::PushT(PushTConfig::default())).unwrap();
+        assert_eq!(written, r#"{"name":"push_t","reset_rule":"dp-legacy","max_steps":300}"#);
+    }
+
+    #[test]
+    fn wrong_configurations_say_what_is_wrong() {
+        for (text, word) in [
+            (r#"{"name": "push_x"}"#, "push_t"),
+            (r#"{"name": "push_t", "max_step": 3}"#, "max_steps"),
+            (r#"{"name": "push_t", "reset_rule": "dp_legacy"}"#, "dp-legacy"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(word), "{error}");
         }
     }
 }

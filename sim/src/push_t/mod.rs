@@ -236,3 +236,93 @@ fn interface() -> Interface {
         control_hz: CONTROL_HZ,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use geometry::GOAL;
+
+    fn at_rest(block: [f64; 3]) -> PushT {
+        let mut task = PushT::new(PushTConfig::default());
+        task.start_from([20.0, 20.0], block);
+        task
+    }
+
+    fn hold(task: &mut PushT) -> Step {
+        let action = task.hold_action();
+        task.step(&action)
+    }
+
+    #[test]
+    fn a_block_at_the_goal_is_success_and_ends_the_episode() {
+        let step = hold(&mut at_rest(GOAL));
+        assert_eq!((step.reward, step.success, step.done), (1.0, true, true));
+        // A shift by d along the bar costs 120 d of the T's 6300 square pixels: 2.6 px leave 0.9505, 2.7 px 0.9486.
+        for (shift, success) in [(2.6, true), (2.7, false)] {
+            let along = shift * GOAL[2].cos();
+            let step = hold(&mut at_rest([GOAL[0] + along, GOAL[1] + along, GOAL[2]]));
+            assert_eq!((step.success, step.done), (success, success), "{step:?}");
+            let coverage = 1.0 - 120.0 * shift / 6300.0;
+            assert!((step.reward - (coverage / 0.95).min(1.0)).abs() < 1e-9, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_still_agent_changes_nothing_and_does_not_score_one() {
+        let mut task = PushT::new(PushTConfig { max_steps: 50, ..PushTConfig::default() });
+        let mut scores = Vec::new();
+        for seed in 100_000..100_050 {
+            task.reset(seed);
+            let steps: Vec<Step> = (0..50).map(|_| hold(&mut task)).collect();
+            assert!(steps.iter().all(|step| !step.success));
+            assert_eq!(steps.iter().position(|step| step.done), Some(49), "an episode lasts max_steps");
+            scores.push(steps.iter().map(|step| step.reward).fold(0.0, f64::max));
+        }
+        // The published floor of doing nothing: 0.076 [0.041, 0.111].
+        let mean = scores.iter().sum::<f64>() / 50.0;
+        assert!((mean - 0.076).abs() < 5e-4, "score {mean}");
+    }
+
+    #[test]
+    fn observations_hold_what_the_interface_says() {
+        let mut task = PushT::new(PushTConfig::default());
+        let Observation(values) = task.start_from([30.0, 40.0], [200.0, 300.0, -std::f64::consts::FRAC_PI_2]);
+        let interface = task.interface();
+        assert_eq!(values.len(), interface.observation_dim());
+        let feature = |name| &values[interface.observation_range(name).unwrap()];
+        assert_eq!(feature("observation.state"), [30.0, 40.0]);
+        // A quarter turn backwards: the bar's first end, at -60 along x, comes to lie at +60 along y.
+        let corners = feature("observation.environment_state");
+        assert!((corners[0] - 200.0).abs() < 1e-9 && (corners[1] - 360.0).abs() < 1e-9, "{corners:?}");
+        let keypoints = feature("observation.keypoints");
+        assert!((keypoints[0] - 290.0411).abs() < 1e-9 && (keypoints[1] - 290.7305).abs() < 1e-9);
+        assert_eq!(feature("observation.block_pose"), [200.0, 300.0, 1.5 * std::f64::consts::PI]);
+    }
+
+    #[test]
+    fn broken_actions_hold_and_far_ones_stay_finite() {
+        for action in [vec![], vec![f64::NAN; 2]] {
+            let mut task = at_rest(GOAL);
+            assert_eq!(task.step(&Action(action)).observation.0[..2], [20.0, 20.0]);
+        }
+        let mut task = PushT::new(PushTConfig::default());
+        for target in [f64::INFINITY, -1e300, 256.0, f64::NAN] {
+            for _ in 0..30 {
+                let step = task.step(&Action(vec![target; 2]));
+                assert!(step.observation.0.iter().all(|value| value.is_finite()), "{target}: {step:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_scene_can_be_drawn_from_observations_alone() {
+        let mut task = PushT::new(PushTConfig::default());
+        let Observation(values) = task.reset(3);
+        let corners = values[2..18].try_into().unwrap();
+        assert_eq!(task.scene(), scene_from_observation([values[0], values[1]], corners, None));
+        let Observation(values) = task.step(&Action(vec![100.0, 50.0])).observation;
+        let corners = values[2..18].try_into().unwrap();
+        let drawn = scene_from_observation([values[0], values[1]], corners, Some([100.0, 50.0]));
+        assert_eq!(task.scene(), drawn);
+    }
+}

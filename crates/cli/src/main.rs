@@ -1,8 +1,12 @@
 //! The `nudge` program: it wires the rooms, prints, and exits.
 
+mod animation;
 mod checkpoint;
+mod dataset;
 mod eval;
 mod output;
+mod record;
+mod replay;
 mod train;
 
 use std::process::ExitCode;
@@ -21,6 +25,9 @@ struct Cli {
 enum Command {
     Train(train::Train),
     Eval(eval::Eval),
+    Dataset(dataset::DatasetVerb),
+    Record(record::Record),
+    Replay(replay::Replay),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +35,9 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Dataset(command) => command.run(),
+        Command::Record(command) => command.run(),
+        Command::Replay(command) => command.run(),
     };
     match result {
         Ok(code) => code,

@@ -1,0 +1,353 @@
+//! A robot is one TOML file: its keys, messages, rates and limits.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use nudge_control::{ActionFeature, ActionMode, Feature, FeatureKind, Interface, Limits};
+use serde::{Deserialize, Serialize};
+
+use crate::RuntimeError;
+
+/// Who waits for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// The controller ticks at `control_hz`, whatever the robot does.
+    Clock,
+    /// The robot waits: every complete observation gets exactly one command.
+    Observation,
+}
+
+/// A robot as its file states it; checked when it is read.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RobotFile {
+    /// For people and reports.
+    pub name: String,
+    /// Before every key.
+    pub prefix: String,
+    pub pace: Pace,
+    pub control_hz: f64,
+    /// Observations older than this hold the robot (pace `clock`); by default max(0.1, 2.5 / `control_hz`).
+    pub staleness_secs: Option<f64>,
+    /// Fresh observations in a row after which a hold ends (pace `clock`; otherwise 1).
+    #[serde(default = "default_resume_after")]
+    pub resume_after: u32,
+    pub session: Sessions,
+    pub observation: Vec<ObservedFeature>,
+    pub action: Vec<CommandedFeature>,
+}
+
+fn default_resume_after() -> u32 {
+    3
+}
+
+/// Where the two ends meet, as zenoh endpoints such as `tcp/127.0.0.1:7447`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sessions {
+    pub robot: Endpoints,
+    pub controller: Endpoints,
+}
+
+/// The endpoints of one end.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoints {
+    #[serde(default)]
+    pub listen: Vec<String>,
+    #[serde(default)]
+    pub connect: Vec<String>,
+}
+
+/// One part of an observation, on the key `<prefix>/obs/<name>`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedFeature {
+    pub name: String,
+    pub shape: Vec<usize>,
+    #[serde(default)]
+    pub unit: String,
+    #[serde(default)]
+    pub message: Message,
+}
+
+/// The message that carries a feature.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Message {
+    /// `std_msgs/msg/Float64MultiArray`, all numbers in order.
+    #[default]
+    Float64MultiArray,
+    /// `sensor_msgs/msg/JointState`: one field of the joints named, in this order, wherever they stand in the message.
+    JointState { field: JointField, joints: Vec<String> },
+}
+
+/// A field of `sensor_msgs/msg/JointState`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JointField {
+    Position,
+    Velocity,
+    Effort,
+}
+
+/// One part of a command.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandedFeature {
+    pub name: String,
+    pub shape: Vec<usize>,
+    #[serde(default)]
+    pub unit: String,
+    #[serde(default)]
+    pub mode: ActionMode,
+    pub limits: Limits,
+    /// Most that each number may change in a second; unlimited when absent.
+    pub velocity: Option<Vec<f64>>,
+    /// The observation feature that measures what an absolute action commands: to hold is to command that. Without
+    /// one, to hold is to repeat the last command (a gripper).
+    pub measured_by: Option<String>,
+}
+
+impl RobotFile {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or says something that cannot be; the text names the field and its range.
+    pub fn load(path: &Path) -> Result<Self, RuntimeError> {
+        let bad = |problem: String| RuntimeError::RobotFile { file: path.display().to_string(), problem };
+        let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+        Self::parse(&text).map_err(bad)
+    }
+
+    /// Reads and checks the text of a file.
+    ///
+    /// # Errors
+    /// As a text that names the field and its range.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        file.check()?;
+        Ok(file)
+    }
+
+    /// Everything that the robot offers.
+    pub fn interface(&self) -> Interface {
+        let observation = self.observation.iter().map(|feature| Feature {
+            name: feature.name.clone(),
+            kind: FeatureKind::Vector,
+            shape: feature.shape.clone(),
+            unit: feature.unit.clone(),
+        });
+        let action = self.action.iter().map(|feature| ActionFeature {
+            name: feature.name.clone(),
+            kind: FeatureKind::Vector,
+            shape: feature.shape.clone(),
+            unit: feature.unit.clone(),
+            mode: feature.mode,
+            limits: feature.limits.clone(),
+        });
+        Interface {
+            observation: observation.collect(),
+            action: action.collect(),
+            control_hz: self.control_hz,
+        }
+    }
+
+    /// The age at which an observation is stale, in seconds.
+    pub fn staleness_secs(&self) -> f64 {
+        self.staleness_secs.unwrap_or_else(|| f64::max(0.1, 2.5 / self.control_hz))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_name("name", &self.name)?;
+        if self.prefix.is_empty() || self.prefix.split('/').any(|part| !is_name(part)) {
+            return Err(format!("`prefix` is `{}`: names of A-Z a-z 0-9 . _ - joined by /", self.prefix));
+        }
+        check_range("control_hz", self.control_hz, 0.1, 1000.0)?;
+        if let Some(secs) = self.staleness_secs {
+            check_range("staleness_secs", secs, 0.001, 60.0)?;
+        }
+        check_range("resume_after", f64::from(self.resume_after), 1.0, 1000.0)?;
+        if self.observation.is_empty() || self.action.is_empty() {
+            return Err("a robot has at least one [[observation]] and one [[action]]".into());
+        }
+        let mut names = HashSet::new();
+        for feature in &self.observation {
+            let place = format!("observation `{}`", feature.name);
+            check_name(&place, &feature.name)?;
+            let dim = check_shape(&place, &feature.shape)?;
+            if !names.insert(&feature.name) {
+                return Err(format!("{place} is there twice"));
+            }
+            if let Message::JointState { joints, .. } = &feature.message {
+                check_joints(&place, joints, dim)?;
+            }
+        }
+        names.clear();
+        for feature in &self.action {
+            if !names.insert(&feature.name) {
+                return Err(format!("action `{}` is there twice", feature.name));
+            }
+            self.check_action(feature)?;
+        }
+        Ok(())
+    }
+
+    fn check_action(&self, feature: &CommandedFeature) -> Result<(), String> {
+        let place = format!("action `{}`", feature.name);
+        check_name(&place, &feature.name)?;
+        let dim = check_shape(&place, &feature.shape)?;
+        let Limits { low, high } = &feature.limits;
+        check_length(&format!("{place}: `limits.low`"), low.len(), dim)?;
+        check_length(&format!("{place}: `limits.high`"), high.len(), dim)?;
+        if low.iter().zip(high).any(|(low, high)| !low.is_finite() || !high.is_finite() || low > high) {
+            return Err(format!("{place}: `limits` must be finite, low at most high"));
+        }
+        if feature.mode == ActionMode::Delta
+            && low.iter().zip(high).any(|(low, high)| *low > 0.0 || *high < 0.0)
+        {
+            return Err(format!("{place}: `limits` of a delta must allow 0, which holds"));
+        }
+        if let Some(velocity) = &feature.velocity {
+            check_length(&format!("{place}: `velocity`"), velocity.len(), dim)?;
+            if velocity.iter().any(|limit| !limit.is_finite() || *limit <= 0.0) {
+                return Err(format!("{place}: every `velocity` must be finite and above 0"));
+            }
+        }
+        let Some(name) = &feature.measured_by else { return Ok(()) };
+        if feature.mode == ActionMode::Delta {
+            return Err(format!("{place}: a delta holds by 0 and has no `measured_by`"));
+        }
+        let Some(measured) = self.observation.iter().find(|observed| observed.name == *name) else {
+            return Err(format!("{place}: `measured_by` names `{name}`, which is not an observation here"));
+        };
+        check_length(&format!("{place}: `{name}`, which measures it,"), measured.shape.iter().product(), dim)
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn check_name(place: &str, name: &str) -> Result<(), String> {
+    if is_name(name) { Ok(()) } else { Err(format!("{place}: a name is made of A-Z a-z 0-9 . _ -")) }
+}
+
+fn check_range(field: &str, value: f64, low: f64, high: f64) -> Result<(), String> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(format!("`{field}` is {value}, and must lie in {low}..={high}"))
+    }
+}
+
+/// The number of numbers in a shape.
+fn check_shape(place: &str, shape: &[usize]) -> Result<usize, String> {
+    let dim = shape.iter().try_fold(1_usize, |dim, size| dim.checked_mul(*size));
+    match dim {
+        Some(dim) if !shape.is_empty() && (1..=4096).contains(&dim) => Ok(dim),
+        _ => Err(format!("{place}: `shape` is {shape:?}, and must hold 1..=4096 numbers")),
+    }
+}
+
+fn check_length(what: &str, length: usize, dim: usize) -> Result<(), String> {
+    if length == dim { Ok(()) } else { Err(format!("{what} has {length} numbers, and the shape has {dim}")) }
+}
+
+fn check_joints(place: &str, joints: &[String], dim: usize) -> Result<(), String> {
+    check_length(&format!("{place}: `message.joints`"), joints.len(), dim)?;
+    let different: HashSet<_> = joints.iter().collect();
+    if different.len() == joints.len() {
+        Ok(())
+    } else {
+        Err(format!("{place}: `message.joints` names a joint twice"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARM: &str = r#"
+        name = "arm"
+        prefix = "cell/arm"
+        pace = "clock"
+        control_hz = 20.0
+
+        [session]
+        robot = { listen = ["tcp/127.0.0.1:0"] }
+        controller = { connect = ["tcp/127.0.0.1:7447"] }
+
+        [[observation]]
+        name = "joints"
+        shape = [2]
+        unit = "rad"
+        message = { type = "joint_state", field = "position", joints = ["shoulder", "elbow"] }
+
+        [[action]]
+        name = "joints"
+        shape = [2]
+        unit = "rad"
+        limits = { low = [-1.0, -2.0], high = [1.0, 2.0] }
+        velocity = [0.5, 1.0]
+        measured_by = "joints"
+
+        [[action]]
+        name = "gripper"
+        shape = [1]
+        limits = { low = [0.0], high = [1.0] }
+    "#;
+
+    #[test]
+    fn the_shipped_robots_are_read() {
+        for (file, pace) in [("push_t", Pace::Clock), ("push_t_lockstep", Pace::Observation)] {
+            let path = format!("{}/../../configs/robots/{file}.toml", env!("CARGO_MANIFEST_DIR"));
+            let robot = RobotFile::load(Path::new(&path)).unwrap();
+            assert_eq!((robot.pace, robot.prefix.as_str()), (pace, "push_t"));
+            assert_eq!(robot.interface().action_limits(), (vec![0.0; 2], vec![512.0; 2]));
+            assert_eq!(robot.staleness_secs(), 0.25);
+            assert_eq!(robot.session.robot.listen, ["tcp/127.0.0.1:7447"]);
+        }
+    }
+
+    #[test]
+    fn an_arm_is_read() {
+        let robot = RobotFile::parse(ARM).unwrap();
+        assert_eq!(robot.interface().action_dim(), 3);
+        assert_eq!(robot.staleness_secs(), 0.125);
+        assert_eq!(robot.resume_after, 3);
+    }
+
+    #[test]
+    fn every_mistake_names_its_field() {
+        let mistakes = [
+            ("name = \"arm\"", "name = \"an arm\"", "name"),
+            ("cell/arm", "cell//arm", "`prefix`"),
+            ("cell/arm", "cell/*", "`prefix`"),
+            ("control_hz = 20.0", "control_hz = 0.0", "`control_hz`"),
+            ("control_hz = 20.0", "control_hz = nan", "`control_hz`"),
+            ("control_hz = 20.0", "control_hz = 20.0\nstaleness_secs = -1.0", "`staleness_secs`"),
+            ("control_hz = 20.0", "control_hz = 20.0\nresume_after = 0", "`resume_after`"),
+            ("control_hz = 20.0", "control_hz = 20.0\ncolour = 1", "colour"),
+            ("pace = \"clock\"", "pace = \"slow\"", "slow"),
+            ("[\"shoulder\", \"elbow\"]", "[\"shoulder\"]", "`message.joints`"),
+            ("[\"shoulder\", \"elbow\"]", "[\"elbow\", \"elbow\"]", "twice"),
+            ("low = [-1.0, -2.0]", "low = [-1.0]", "`limits.low`"),
+            ("low = [-1.0, -2.0]", "low = [-1.0, 3.0]", "`limits`"),
+            ("low = [-1.0, -2.0]", "low = [-1.0, nan]", "`limits`"),
+            ("velocity = [0.5, 1.0]", "velocity = [0.5]", "`velocity`"),
+            ("velocity = [0.5, 1.0]", "velocity = [0.5, -1.0]", "`velocity`"),
+            ("measured_by = \"joints\"", "measured_by = \"pose\"", "`measured_by`"),
+            ("measured_by = \"joints\"", "mode = \"delta\"\nmeasured_by = \"joints\"", "delta"),
+            ("shape = [1]", "shape = []", "`shape`"),
+            ("shape = [1]", "shape = [70000, 70000, 70000, 70000, 70000]", "`shape`"),
+            ("name = \"gripper\"", "name = \"joints\"", "twice"),
+        ];
+        for (good, bad, place) in mistakes {
+            assert!(ARM.contains(good));
+            let error = RobotFile::parse(&ARM.replacen(good, bad, 1)).unwrap_err();
+            assert!(error.contains(place), "{bad}: {error}");
+        }
+    }
+}

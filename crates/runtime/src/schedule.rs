@@ -1,0 +1,141 @@
+//! When the control tick is due: absolute deadlines, half a period away from the observations.
+
+use std::time::Duration;
+
+/// Deadlines a period apart, so that no delay adds up.
+///
+/// A tick lies half a period behind the observation that it answers, where jitter on neither side makes it miss one: the
+/// first observation of an episode sets the phase. A robot whose clock runs a little differently is followed once its
+/// observations have come half way to a tick, by at most 2 % of a period a tick; otherwise the deadlines do not move.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    period: Duration,
+    next: Duration,
+    last: Option<Duration>,
+    aligned: bool,
+}
+
+impl Schedule {
+    /// Ticks from `now` on.
+    pub fn new(period: Duration, now: Duration) -> Self {
+        Self { period, next: now, last: None, aligned: false }
+    }
+
+    /// When the next tick is due.
+    pub fn deadline(&self) -> Duration {
+        self.next
+    }
+
+    /// Forgets the phase: the next observation sets it anew, and no tick comes sooner than a period after the last.
+    pub fn release(&mut self) {
+        self.aligned = false;
+    }
+
+    /// Forgets the phase and the last tick: as after a silence, the next tick is half a period behind an observation.
+    pub fn restart(&mut self) {
+        self.aligned = false;
+        self.last = None;
+    }
+
+    /// An observation was received at `now`.
+    pub fn observed(&mut self, now: Duration) {
+        let half = self.period / 2;
+        if !self.aligned {
+            self.aligned = true;
+            let earliest = self.last.map_or(now, |last| last + self.period);
+            self.next = now + half;
+            while self.next < earliest {
+                self.next += self.period;
+            }
+            return;
+        }
+        // How much later than half a period before the tick it came, folded into half a period either way.
+        let period = self.period.as_secs_f64();
+        let late = (now + half).as_secs_f64() - self.next.as_secs_f64();
+        let late = late - (late / period).round() * period;
+        if late.abs() > period / 4.0 {
+            let shift = self.period / 50;
+            self.next = if late > 0.0 { self.next + shift } else { self.next.saturating_sub(shift) };
+        }
+    }
+
+    /// The tick due was done at `now`; periods that were missed whole are left out, and counted in the answer.
+    pub fn advance(&mut self, now: Duration) -> u64 {
+        self.last = Some(self.next);
+        self.next += self.period;
+        let missed = now.saturating_sub(self.next).as_nanos() / self.period.as_nanos().max(1);
+        self.next += self.period * u32::try_from(missed).unwrap_or(u32::MAX);
+        missed as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_millis(100);
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn deadlines_do_not_drift_when_ticks_are_late() {
+        let mut schedule = Schedule::new(PERIOD, ms(7));
+        for tick in 0..1000 {
+            assert_eq!(schedule.deadline(), ms(7) + PERIOD * tick);
+            assert_eq!(schedule.advance(schedule.deadline() + ms(60)), 0);
+        }
+    }
+
+    #[test]
+    fn periods_missed_whole_are_left_out() {
+        let mut schedule = Schedule::new(PERIOD, ms(0));
+        assert_eq!(schedule.advance(ms(350)), 2);
+        assert_eq!(schedule.deadline(), ms(300));
+    }
+
+    #[test]
+    fn the_first_observation_sets_the_phase_and_no_interval_is_shorter_than_a_period() {
+        let mut schedule = Schedule::new(PERIOD, ms(0));
+        schedule.observed(ms(30));
+        assert_eq!(schedule.deadline(), ms(80));
+        schedule.advance(ms(80));
+        schedule.release();
+        schedule.observed(ms(90));
+        assert_eq!(schedule.deadline(), ms(240));
+        schedule.advance(ms(240));
+        schedule.restart();
+        schedule.observed(ms(250));
+        assert_eq!(schedule.deadline(), ms(300));
+    }
+
+    #[test]
+    fn observations_that_jitter_less_than_a_quarter_of_a_period_move_nothing() {
+        let mut schedule = Schedule::new(PERIOD, ms(0));
+        schedule.observed(ms(100));
+        for tick in 1..100 {
+            schedule.advance(schedule.deadline());
+            let jitter = [0, 24, 48][tick as usize % 3];
+            schedule.observed(ms(100) + PERIOD * tick + ms(jitter) - ms(24));
+            assert_eq!(schedule.deadline(), ms(150) + PERIOD * tick);
+        }
+    }
+
+    #[test]
+    fn a_robot_whose_clock_differs_is_followed() {
+        for robot_period in [ms(99), ms(101)] {
+            let mut schedule = Schedule::new(PERIOD, ms(0));
+            let (mut seen, mut ticked) = (ms(1000), 0);
+            for _ in 0..2000 {
+                schedule.observed(seen);
+                seen += robot_period;
+                while schedule.deadline() < seen {
+                    schedule.advance(schedule.deadline());
+                    ticked += 1;
+                }
+            }
+            assert_eq!(ticked, 2000, "one tick an observation");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The real-time side: a policy on its planner thread, the control loop, the guard, and the bus to the robot.
+//!
+//! It receives a `Box<dyn Policy>` and a robot file and drives the robot on the bus (the native protocol); it also puts
+//! any `Task` on the bus as a simulated robot. It must never know burn or rapier. Threads: the control loop, which
+//! waits for nobody; the planner, which owns the policy; the bus side, a tokio runtime around zenoh.
+
+mod assembly;
+mod attachment;
+#[cfg(feature = "zenoh")]
+mod bus;
+mod cdr;
+mod control_loop;
+mod counters;
+mod describe;
+mod driver;
+mod episode_log;
+mod error;
+mod events;
+mod guard;
+#[cfg(feature = "zenoh")]
+mod handshake;
+#[cfg(feature = "zenoh")]
+mod inbox;
+mod lockstep;
+mod planner;
+#[cfg(feature = "zenoh")]
+mod robot;
+mod robot_file;
+#[cfg(feature = "zenoh")]
+mod robot_line;
+mod schedule;
+#[cfg(feature = "zenoh")]
+mod serve;
+#[cfg(feature = "zenoh")]
+mod service;
+mod status;
+mod timing;
+#[cfg(feature = "rerun")]
+mod view;
+
+pub use describe::{Description, PROTOCOL, Physics};
+pub use episode_log::OnEpisode;
+pub use error::RuntimeError;
+pub use events::OnPlan;
+pub use guard::State;
+#[cfg(feature = "zenoh")]
+pub use robot::{OnStep, RobotEpisode, RobotOptions, RobotReport, simulated_robot};
+pub use robot_file::{
+    CommandedFeature, Endpoints, JointField, Message, ObservedFeature, Pace, RobotFile, Sessions,
+};
+#[cfg(feature = "zenoh")]
+pub use serve::{ServeOptions, ServeReport, serve};
+pub use status::StageTimings;
+pub use timing::Quantiles;
+#[cfg(feature = "rerun")]
+pub use view::{View, ViewError, ViewOptions, ViewReport};

@@ -1,0 +1,280 @@
+//! One end of the bus: a zenoh session, and messages with their attachments on the keys of one robot.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use zenoh::Wait;
+use zenoh::bytes::Encoding;
+use zenoh::pubsub::{Publisher, Subscriber};
+use zenoh::qos::{CongestionControl, Priority};
+use zenoh::query::{Query, QueryTarget, Queryable};
+use zenoh::sample::{Locality, Sample};
+
+use crate::RuntimeError;
+use crate::attachment::{Attachment, Gid, random_gid};
+use crate::counters::{Count, Counters};
+use crate::robot_file::Endpoints;
+
+/// Batches that may wait in a link for each priority; zenoh's own 2 lose observations on a busy machine.
+const QUEUE_BATCHES: u32 = 16;
+pub(crate) const JSON: &str = "application/json";
+const CDR: &str = "application/cdr";
+
+/// One end of the bus.
+pub(crate) struct Bus {
+    session: zenoh::Session,
+    prefix: String,
+    pub gid: Gid,
+    pub counters: Arc<Counters>,
+}
+
+/// How a stream is sent: `Drop` for all, so that no sender ever waits for a receiver.
+#[derive(Clone, Copy)]
+pub(crate) struct Stream {
+    /// The message type of CDR, or `None` for JSON.
+    pub message: Option<&'static str>,
+    pub priority: Priority,
+    /// Sent at once, and not gathered with others.
+    pub express: bool,
+}
+
+pub(crate) const FLOATS: &str = "std_msgs/msg/Float64MultiArray";
+pub(crate) const JOINTS: &str = "sensor_msgs/msg/JointState";
+pub(crate) const TRUTH: &str = "std_msgs/msg/Bool";
+pub(crate) const TEXT: &str = "std_msgs/msg/String";
+
+pub(crate) const COMMAND: Stream =
+    Stream { message: Some(FLOATS), priority: Priority::RealTime, express: true };
+pub(crate) const HEARTBEAT: Stream =
+    Stream { message: Some(TEXT), priority: Priority::InteractiveHigh, express: true };
+pub(crate) const OBSERVED_FLOATS: Stream =
+    Stream { message: Some(FLOATS), priority: Priority::DataHigh, express: true };
+pub(crate) const OBSERVED_JOINTS: Stream =
+    Stream { message: Some(JOINTS), priority: Priority::DataHigh, express: true };
+pub(crate) const CHUNK: Stream = Stream { message: Some(FLOATS), priority: Priority::Data, express: false };
+pub(crate) const STATUS: Stream = Stream { message: None, priority: Priority::Data, express: false };
+
+/// A key that this end sends on; sequences count from 1.
+pub(crate) struct Outlet {
+    publisher: Publisher<'static>,
+    gid: Gid,
+    sequence: AtomicI64,
+}
+
+/// A reply to a question: who gave it, where it said so, and its text.
+pub(crate) struct Reply {
+    pub gid: Option<Gid>,
+    pub text: String,
+}
+
+impl Bus {
+    /// Opens the session. Nothing waits for the other end: connecting is tried again and again in the background.
+    pub(crate) fn open(endpoints: &Endpoints, prefix: &str) -> Result<Self, RuntimeError> {
+        let config = config(endpoints).map_err(|error| failed("its configuration", error.as_ref()))?;
+        let doing = format!(
+            "opening a session that listens at {:?} and connects to {:?}",
+            endpoints.listen, endpoints.connect
+        );
+        let session = zenoh::open(config).wait().map_err(|error| failed(doing, error.as_ref()))?;
+        Ok(Self { session, prefix: prefix.to_owned(), gid: random_gid(), counters: Arc::default() })
+    }
+
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.prefix)
+    }
+
+    pub(crate) fn outlet(&self, name: &str, stream: Stream) -> Result<Outlet, RuntimeError> {
+        let key = self.key(name);
+        let encoding =
+            stream.message.map_or(Encoding::from(JSON), |message| Encoding::from(CDR).with_schema(message));
+        let publisher = self
+            .session
+            .declare_publisher(key.clone())
+            .encoding(encoding)
+            .priority(stream.priority)
+            .congestion_control(CongestionControl::Drop)
+            .express(stream.express)
+            .wait()
+            .map_err(|error| failed(format!("declaring that `{key}` is sent"), error.as_ref()))?;
+        Ok(Outlet { publisher, gid: self.gid, sequence: AtomicI64::new(0) })
+    }
+
+    /// Listens to `name` of other processes; what has no good attachment or another type than `message` is counted and
+    /// not heard. `heard` runs on zenoh's threads and must not wait.
+    pub(crate) fn listen(
+        &self,
+        name: &str,
+        message: Option<&'static str>,
+        heard: impl Fn(Attachment, &[u8]) + Send + Sync + 'static,
+    ) -> Result<Subscriber<()>, RuntimeError> {
+        let key = self.key(name);
+        let counters = self.counters.clone();
+        let receive = move |sample: Sample| {
+            if !encoding_fits(sample.encoding(), message) {
+                counters.add(Count::EncodingRefused, 1);
+                return;
+            }
+            let attachment = sample.attachment().map(|bytes| Attachment::decode(&bytes.to_bytes()));
+            match attachment {
+                Some(Ok(attachment)) => heard(attachment, &sample.payload().to_bytes()),
+                Some(Err(_)) | None => counters.add(Count::AttachmentRefused, 1),
+            }
+        };
+        self.session
+            .declare_subscriber(key.clone())
+            .allowed_origin(Locality::Remote)
+            .callback(receive)
+            .wait()
+            .map_err(|error| failed(format!("listening to `{key}`"), error.as_ref()))
+    }
+
+    /// Answers questions to `name`; `asked` runs on zenoh's threads and must not wait.
+    pub(crate) fn answer(
+        &self,
+        name: &str,
+        asked: impl Fn(Query) + Send + Sync + 'static,
+    ) -> Result<Queryable<()>, RuntimeError> {
+        let key = self.key(name);
+        self.session
+            .declare_queryable(key.clone())
+            .allowed_origin(Locality::Remote)
+            .callback(asked)
+            .wait()
+            .map_err(|error| failed(format!("answering `{key}`"), error.as_ref()))
+    }
+
+    /// Asks everybody who answers `name`, and waits for their replies, at most `timeout`.
+    pub(crate) fn ask(
+        &self,
+        name: &str,
+        payload: &str,
+        timeout: Duration,
+    ) -> Result<Vec<Reply>, RuntimeError> {
+        let key = self.key(name);
+        let replies = self
+            .session
+            .get(key.clone())
+            .target(QueryTarget::All)
+            .consolidation(zenoh::query::ConsolidationMode::None)
+            .allowed_destination(Locality::Remote)
+            .payload(payload)
+            .encoding(JSON)
+            .attachment(attachment(1, self.gid))
+            .timeout(timeout)
+            .wait()
+            .map_err(|error| failed(format!("asking `{key}`"), error.as_ref()))?;
+        let mut heard = Vec::new();
+        while let Ok(reply) = replies.recv() {
+            if let Ok(sample) = reply.into_result() {
+                let gid = sample.attachment().and_then(|bytes| Attachment::decode(&bytes.to_bytes()).ok());
+                let text = String::from_utf8_lossy(&sample.payload().to_bytes()).into_owned();
+                heard.push(Reply { gid: gid.map(|attachment| attachment.gid), text });
+            }
+        }
+        Ok(heard)
+    }
+
+    /// Answers `query` with JSON; the asker may be gone, and then nobody misses the answer.
+    pub(crate) fn reply(query: &Query, gid: Gid, json: &str) {
+        let reply = query.reply(query.key_expr(), json).encoding(JSON).attachment(attachment(1, gid));
+        drop(reply.wait());
+    }
+
+    /// Ends the session.
+    pub(crate) fn close(&self) {
+        // It ends either way; a link that does not say goodbye is noticed by its other end.
+        drop(self.session.close().wait());
+    }
+}
+
+impl Outlet {
+    /// Sends as the next of this key's messages; false when zenoh refuses.
+    pub(crate) fn send(&self, payload: Vec<u8>) -> bool {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        self.send_as(sequence, payload)
+    }
+
+    /// Sends with a sequence of somebody else's.
+    pub(crate) fn send_as(&self, sequence: i64, payload: Vec<u8>) -> bool {
+        self.send_stamped(sequence, wall_clock_ns(), payload)
+    }
+
+    /// Sends a part of what shares one sequence and one stamp.
+    pub(crate) fn send_stamped(&self, sequence: i64, source_time_ns: i64, payload: Vec<u8>) -> bool {
+        let attachment = Attachment { sequence, source_time_ns, gid: self.gid };
+        self.publisher.put(payload).attachment(attachment.encode()).wait().is_ok()
+    }
+
+    /// Messages sent so far.
+    pub(crate) fn sequence(&self) -> i64 {
+        self.sequence.load(Ordering::Relaxed)
+    }
+}
+
+fn attachment(sequence: i64, gid: Gid) -> [u8; crate::attachment::ATTACHMENT_LENGTH] {
+    Attachment { sequence, source_time_ns: wall_clock_ns(), gid }.encode()
+}
+
+/// ns since the Unix epoch.
+pub(crate) fn wall_clock_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Whether an encoding may carry `message` (or JSON): none and a bare `application/cdr` say nothing against it.
+fn encoding_fits(encoding: &Encoding, message: Option<&str>) -> bool {
+    let Some(message) = message else { return true };
+    let text = encoding.to_string();
+    match text.split_once(';') {
+        None => text.is_empty() || text == CDR || *encoding == Encoding::default(),
+        Some((kind, schema)) => kind == CDR && (schema.is_empty() || schema == message),
+    }
+}
+
+fn config(endpoints: &Endpoints) -> zenoh::Result<zenoh::Config> {
+    let mut config = zenoh::Config::default();
+    let list = |endpoints: &[String]| serde_json::Value::from(endpoints.to_vec()).to_string();
+    let retry = r#"{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"#;
+    for (key, value) in [
+        ("mode", "\"peer\""),
+        ("scouting/multicast/enabled", "false"),
+        ("listen/endpoints", &list(&endpoints.listen)),
+        ("connect/endpoints", &list(&endpoints.connect)),
+        ("connect/retry", retry),
+    ] {
+        config.insert_json5(key, value)?;
+    }
+    for priority in ["control", "real_time", "interactive_high", "data_high", "data"] {
+        config
+            .insert_json5(&format!("transport/link/tx/queue/size/{priority}"), &QUEUE_BATCHES.to_string())?;
+    }
+    Ok(config)
+}
+
+fn failed(doing: impl Into<String>, error: &dyn std::error::Error) -> RuntimeError {
+    RuntimeError::Bus { doing: doing.into(), problem: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoding_that_says_nothing_is_taken_and_one_that_contradicts_is_not() {
+        let fits = |encoding: Encoding| encoding_fits(&encoding, Some(FLOATS));
+        assert!(fits(Encoding::default()));
+        assert!(fits(Encoding::from("")));
+        assert!(fits(Encoding::from(CDR)));
+        assert!(fits(Encoding::from("application/cdr;std_msgs/msg/Float64MultiArray")));
+        assert!(fits(Encoding::from(CDR).with_schema(FLOATS)));
+        for other in [
+            "application/cdr;std_msgs/msg/Bool",
+            "application/json",
+            "text/plain",
+            "application/octet-stream",
+        ] {
+            assert!(!fits(Encoding::from(other)), "{other}");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! One robot being driven: observations into the horizon, plans out of the planner, every command through the guard.
+//!
+//! Both paces drive this: `control_loop` by the clock, `lockstep` by the observations.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nudge_control::{Action, Observation, RecedingHorizon, noise_seed};
+use tokio::sync::mpsc;
+
+use crate::counters::{Count, Counters};
+use crate::episode_log::EpisodeLog;
+use crate::events::Watch;
+use crate::guard::{Guard, Missing, Rule, State};
+use crate::planner::{Job, Plan, Planner, fan};
+use crate::status::{Snapshot, Timings};
+
+/// Seeds the noise when the robot's reset brings no seed.
+const DEFAULT_SEED: u64 = 0;
+/// Plans whose slowest stands for the next one.
+const PLANS_REMEMBERED: usize = 8;
+/// What a plan may take more than the slowest of late.
+const PLAN_TIME_MARGIN: f64 = 1.25;
+
+/// Where commands go: the sequence of the observation answered (lockstep) or `None`, and the command.
+pub(crate) type SendCommand = Box<dyn FnMut(Option<i64>, &[f64]) -> bool + Send>;
+
+/// What the loop drives with, and where it tells what it does.
+pub(crate) struct Outlets {
+    pub send: SendCommand,
+    pub snapshots: mpsc::Sender<Snapshot>,
+    pub log: EpisodeLog,
+    pub watch: Watch,
+    pub counters: Arc<Counters>,
+}
+
+/// The newest observation.
+#[derive(Debug)]
+struct Seen {
+    sequence: i64,
+    /// Everything that is needed, the policy's numbers first.
+    values: Vec<f64>,
+}
+
+pub(crate) struct Driver {
+    pub guard: Guard,
+    pub timings: Timings,
+    out: Outlets,
+    planner: Planner,
+    horizon: RecedingHorizon,
+    /// `Do` of the policy.
+    observed_dim: usize,
+    fan_samples: usize,
+
+    seen: Option<Seen>,
+    /// Whether something was observed in this run of steps, so that steps count.
+    started: bool,
+    /// Whether this run of steps has had a plan.
+    planned: bool,
+    failure: Option<String>,
+    epoch: u64,
+    asked: Option<Instant>,
+    plan_times: [Duration; PLANS_REMEMBERED],
+    plans: u64,
+    commands: u64,
+    last_command: Vec<f64>,
+    told: Option<(State, String)>,
+    told_at: Option<Instant>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        guard: Guard,
+        planner: Planner,
+        mut horizon: RecedingHorizon,
+        (observed_dim, fan_samples): (usize, usize),
+        out: Outlets,
+    ) -> Self {
+        horizon.reset(noise_seed(DEFAULT_SEED, 0));
+        Self {
+            guard,
+            timings: Timings::default(),
+            out,
+            planner,
+            horizon,
+            observed_dim,
+            fan_samples,
+            seen: None,
+            started: false,
+            planned: false,
+            failure: None,
+            epoch: 0,
+            asked: None,
+            plan_times: [Duration::ZERO; PLANS_REMEMBERED],
+            plans: 0,
+            commands: 0,
+            last_command: Vec::new(),
+            told: None,
+            told_at: None,
+        }
+    }
+
+    /// Commands sent, and plans made.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.commands, self.plans)
+    }
+
+    pub(crate) fn planner(&self) -> &Planner {
+        &self.planner
+    }
+
+    /// A new episode begins; an error while the emergency stop is latched. Either way older commands are void.
+    pub(crate) fn begin_episode(&mut self, seed: Option<u64>, episode: u64) -> Result<(), String> {
+        self.guard.reset();
+        self.seen = None;
+        self.horizon.reset(seed.unwrap_or_else(|| noise_seed(DEFAULT_SEED, episode)));
+        self.interrupt();
+        self.failure = None;
+        if self.guard.is_stopped() {
+            return Err("the emergency stop is latched: ask rpc/release first".into());
+        }
+        self.out.log.begin(seed);
+        self.out.watch.episode(episode, seed);
+        self.tell(State::Init, None);
+        Ok(())
+    }
+
+    /// Releases the emergency stop, if fresh observations allow it at `now`.
+    pub(crate) fn release(&mut self, now: Duration) -> Result<(), String> {
+        self.guard.release(now).map_err(|error| error.to_string())?;
+        self.tell(State::Ready, None);
+        Ok(())
+    }
+
+    /// Latches the emergency stop; history and plan go.
+    pub(crate) fn stop(&mut self) {
+        self.guard.stop();
+        self.interrupt();
+        self.tell(State::Stopped, Some(Rule::EmergencyStop));
+    }
+
+    /// Another robot process took over.
+    pub(crate) fn publisher_changed(&mut self) {
+        self.guard.publisher_changed();
+        self.interrupt();
+    }
+
+    /// Takes an observation received at `received`; whether it may be planned from.
+    pub(crate) fn observe(&mut self, received: Duration, sequence: i64, values: Vec<f64>) -> bool {
+        let finite = self.guard.observe(received, &values);
+        if finite {
+            self.out.watch.observation(self.horizon.step(), &values[..self.observed_dim]);
+        } else {
+            self.interrupt();
+        }
+        self.seen = Some(Seen { sequence, values });
+        finite
+    }
+
+    /// The last observation has come again and is looked at as if it were new.
+    pub(crate) fn observe_again(&mut self, received: Duration) -> bool {
+        match self.seen.take() {
+            Some(seen) => self.observe(received, seen.sequence, seen.values),
+            None => false,
+        }
+    }
+
+    /// Puts the newest observation into the history of this control step.
+    pub(crate) fn step_observed(&mut self) {
+        if let Some(seen) = &self.seen {
+            self.horizon.observe(Observation(seen.values[..self.observed_dim].to_vec()));
+            self.started = true;
+        }
+    }
+
+    /// Asks for a plan from this step, if one is wanted. `ahead` chooses how many steps before the end of the present
+    /// plan that is, from the time a plan takes; whether a plan was asked for.
+    pub(crate) fn plan_if_wanted(&mut self, ahead: impl Fn(Duration) -> usize) -> bool {
+        let slowest = self.plan_times.iter().max().copied().unwrap_or_default();
+        self.horizon.set_latency_steps(ahead(slowest.mul_f64(PLAN_TIME_MARGIN)));
+        if !self.horizon.wants_plan() {
+            return false;
+        }
+        let (Some(request), Some(seen)) = (self.horizon.request(), &self.seen) else { return false };
+        let requests = fan(request, self.fan_samples);
+        self.planner.ask(Job { epoch: self.epoch, sequence: seen.sequence, requests });
+        self.asked = Some(Instant::now());
+        true
+    }
+
+    /// Takes a plan from the planner; one for an earlier run of steps, or whose steps have passed, is dropped.
+    pub(crate) fn take_plan(&mut self, plan: Plan) {
+        if plan.epoch != self.epoch {
+            // The one that was asked for is still to come.
+            self.out.counters.add(Count::PlanDropped, 1);
+            return;
+        }
+        // What counts is how long the loop waited, the queue and the hand-over included.
+        let waited = self.asked.take().map_or(plan.took, |asked| asked.elapsed());
+        self.timings.plan.record(waited);
+        self.plan_times[self.plans as usize % PLANS_REMEMBERED] = waited;
+        self.plans += 1;
+        let chunk = match plan.outcome {
+            Ok(chunks) => chunks.into_iter().next(),
+            Err(text) => {
+                self.out.counters.add(Count::PlanFailed, 1);
+                self.horizon.abandon();
+                self.failure = Some(text);
+                return;
+            }
+        };
+        self.failure = None;
+        match chunk.map(|chunk| self.horizon.accept(chunk)) {
+            Some(Ok(())) => self.planned = true,
+            _ => self.out.counters.add(Count::PlanDropped, 1),
+        }
+    }
+
+    /// Waits for the plan that was asked for.
+    pub(crate) fn wait_for_plan(&mut self) {
+        while self.asked.is_some() {
+            let Ok(plan) = self.planner.plans().recv() else {
+                self.failure = Some("the planner thread has ended".into());
+                return;
+            };
+            self.take_plan(plan);
+        }
+    }
+
+    /// Ends a control step: the command of `now` is decided and sent, as the answer to observation `answers` in lockstep.
+    /// The answer is whether one was sent, and the rule that held, if one did.
+    pub(crate) fn command(&mut self, now: Duration, answers: Option<i64>) -> (bool, Option<Rule>) {
+        let step = self.horizon.step();
+        let action: Option<Action> = if self.started { self.horizon.next_action() } else { None };
+        let proposed = match &action {
+            Some(action) => Ok(action.0.as_slice()),
+            None if self.failure.is_some() => Err(Missing::Failed),
+            None if self.planned => Err(Missing::UsedUp),
+            None => Err(Missing::FirstPlan),
+        };
+        let begun = Instant::now();
+        let verdict = self.guard.tick(now, proposed);
+        let guarded = begun.elapsed();
+        self.timings.guard.record(guarded);
+        let (state, reason, sends) = (verdict.state, verdict.reason, verdict.command.is_some());
+        if let Some(command) = verdict.command {
+            let begun = Instant::now();
+            if !(self.out.send)(answers, command) {
+                self.out.counters.add(Count::SendFailed, 1);
+            }
+            let sent = begun.elapsed();
+            self.timings.publish.record(sent);
+            self.commands += 1;
+            self.last_command.clear();
+            self.last_command.extend_from_slice(command);
+            if let Some(seen) = &self.seen
+                && self.started
+            {
+                self.out.log.step(&seen.values[..self.observed_dim], command);
+            }
+            self.out.watch.command(step, command, state);
+            self.out.watch.timings(step, &[("guard", guarded), ("publish", sent)]);
+        }
+        if reason.is_some_and(Rule::breaks_history) {
+            self.interrupt();
+        }
+        self.tell(state, reason);
+        (sends, reason)
+    }
+
+    /// Sends the last command again, as the answer to the observation `sequence` that it answered.
+    pub(crate) fn resend(&mut self, sequence: i64) {
+        if !(self.out.send)(Some(sequence), &self.last_command) {
+            self.out.counters.add(Count::SendFailed, 1);
+        }
+    }
+
+    /// The history no longer belongs to what comes: it goes, and the plans with it.
+    fn interrupt(&mut self) {
+        self.horizon.forget();
+        self.epoch += 1;
+        self.asked = None;
+        self.started = false;
+        self.planned = false;
+    }
+
+    /// Hands the status over when it has changed or a second has passed.
+    fn tell(&mut self, state: State, reason: Option<Rule>) {
+        let same = self
+            .told
+            .as_ref()
+            .is_some_and(|(told, why)| *told == state && why.starts_with(reason_name(state, reason)));
+        if same && self.told_at.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
+            return;
+        }
+        let mut why = reason_name(state, reason).to_owned();
+        if let (Some(Rule::PlannerFailed), Some(text)) = (reason, &self.failure) {
+            why = format!("{why}: {text}");
+        }
+        let snapshot = Snapshot {
+            state,
+            reason: why.clone(),
+            counters: self.guard.counters().collect(),
+            timings: self.timings.quantiles(),
+        };
+        // A full queue is told again at the next tick.
+        if self.out.snapshots.try_send(snapshot).is_ok() {
+            self.told = Some((state, why));
+            self.told_at = Some(Instant::now());
+        }
+    }
+}
+
+fn reason_name(state: State, reason: Option<Rule>) -> &'static str {
+    match (state, reason) {
+        (_, Some(rule)) => rule.name(),
+        (State::Init, None) => "no_observation",
+        (State::Ready, None) => "awaiting_first_plan",
+        _ => "",
+    }
+}

@@ -1,0 +1,265 @@
+//! Drives the robot on the bus with a policy.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use nudge_control::{Feature, Interface, Policy, RecedingHorizon};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::assembly::Assembly;
+use crate::bus::{Bus, CHUNK, COMMAND, HEARTBEAT, Outlet, STATUS};
+use crate::cdr::{self, Dimension};
+use crate::describe::Description;
+use crate::driver::{Driver, Outlets};
+use crate::episode_log::{EpisodeLog, OnEpisode};
+use crate::events::{EVENTS_WAITING, Event, OnPlan, Signals, Watch};
+use crate::guard::Guard;
+use crate::handshake::meet_robot;
+use crate::inbox::{CONTROLLER, ROBOT, listen_to_estop, listen_to_heartbeats, listen_to_observations};
+use crate::planner::{Plan, Planner};
+use crate::robot_file::{Endpoints, ObservedFeature, Pace, RobotFile};
+use crate::service;
+use crate::status::StageTimings;
+use crate::{RuntimeError, control_loop, lockstep};
+
+/// In lockstep, after this silence another robot process may take over without a reset; a robot that waits is heard
+/// every second.
+const LOCKSTEP_SILENCE: Duration = Duration::from_millis(2500);
+
+/// How [`serve`] is run.
+#[derive(Default)]
+pub struct ServeOptions {
+    /// An endpoint to connect to in place of the robot file's.
+    pub connect: Option<String>,
+    /// Set it to end serving.
+    pub stop: Arc<AtomicBool>,
+    /// How many plans are drawn each time to be shown; the first is executed. 0 counts as 1.
+    pub fan_samples: usize,
+    /// Serving ends after so long.
+    pub duration: Option<Duration>,
+    /// How long a robot is waited for; without one, until `stop`.
+    pub max_wait: Option<Duration>,
+    /// Takes each episode's log.
+    pub on_episode: Option<OnEpisode>,
+    /// Is shown every plan.
+    pub on_plan: Option<OnPlan>,
+    /// Called once the robot is met and everything runs.
+    pub on_ready: Option<Box<dyn FnOnce() + Send>>,
+    #[cfg(feature = "rerun")]
+    pub view: Option<crate::View>,
+}
+
+/// What serving came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ServeReport {
+    pub commands: u64,
+    pub plans: u64,
+    /// Of every rule and rejection.
+    pub counters: serde_json::Map<String, serde_json::Value>,
+    pub timings_ms: StageTimings,
+}
+
+/// Drives the robot of `robot` with `policy` until the options say otherwise.
+///
+/// # Errors
+/// When policy, robot file and robot disagree, when no robot or another controller is found, or when the bus fails.
+/// Faults while driving are no errors: they hold the robot and are counted.
+pub fn serve(
+    policy: Box<dyn Policy>,
+    robot: RobotFile,
+    mut options: ServeOptions,
+) -> Result<ServeReport, RuntimeError> {
+    let differs = |mismatch| RuntimeError::FileDiffers { robot: robot.name.clone(), mismatch };
+    policy.interface().accepts(&robot.interface()).map_err(differs)?;
+    let horizon = RecedingHorizon::new(policy.horizon(), 0, 0).map_err(RuntimeError::Horizon)?;
+    let needed = needed_features(policy.interface(), &robot);
+
+    let mut endpoints = robot.session.controller.clone();
+    if let Some(endpoint) = options.connect.take() {
+        endpoints = Endpoints { connect: vec![endpoint], ..endpoints };
+    }
+    let bus = Bus::open(&endpoints, &robot.prefix)?;
+    let signals = Arc::new(Signals::new());
+    let heartbeat = Arc::new(bus.outlet("ctl/heartbeat", HEARTBEAT)?);
+    let (events, waiting) = bounded(EVENTS_WAITING);
+    let _heartbeats = listen_to_heartbeats(&bus, heartbeats(&bus, &heartbeat, &signals))?;
+    let described = meet_robot(
+        &bus,
+        &robot,
+        &wire_interface(policy.interface(), &needed),
+        &signals,
+        &options.stop,
+        options.max_wait,
+    )?;
+    let Some(described) = described else { return Ok(ServeReport::default()) };
+
+    let mut guard = Guard::new(&robot, |name| position_of(&needed, name));
+    let (low, high) = described.interface.action_limits();
+    guard.tighten(&low, &high);
+    let assembly = Arc::new(Mutex::new(Assembly::new(
+        needed.iter().map(|feature| feature.shape.iter().product()).collect(),
+        robot.pace,
+        silence(&robot),
+    )));
+
+    let watch = Watch {
+        on_plan: options.on_plan.take(),
+        #[cfg(feature = "rerun")]
+        view: options.view.take(),
+    };
+    let described = Description::new(CONTROLLER, &robot.name, policy.interface().clone(), robot.pace);
+    let observed_dim = policy.interface().observation_dim();
+    let log = match options.on_episode.take() {
+        Some(on_episode) => EpisodeLog::start(
+            robot.name.clone(),
+            policy.interface().clone(),
+            on_episode,
+            bus.counters.clone(),
+        )?,
+        None => EpisodeLog::none(bus.counters.clone()),
+    };
+    let chunks = bus.outlet("act/chunk", CHUNK)?;
+    let shown = watch.clone();
+    let planner = Planner::start(policy, move |plan| show(plan, &chunks, &shown))?;
+    let commands = bus.outlet("act/cmd", COMMAND)?;
+    let (snapshots, snapshots_due) = mpsc::channel(64);
+    let outlets = Outlets {
+        send: Box::new(move |answers, command| {
+            let payload = cdr::encode_f64_array(&[], command.iter().copied());
+            match answers {
+                Some(sequence) => commands.send_as(sequence, payload),
+                None => commands.send(payload),
+            }
+        }),
+        snapshots,
+        log,
+        watch,
+        counters: bus.counters.clone(),
+    };
+    let driver = Driver::new(guard, planner, horizon, (observed_dim, options.fan_samples), outlets);
+
+    let _observations = listen_to_observations(&bus, &needed, &assembly, &events, &signals)?;
+    let wake = (signals.clone(), events.clone());
+    let _estop = listen_to_estop(&bus, move || {
+        wake.0.estop.store(true, Ordering::Release);
+        // A full queue wakes the loop as well.
+        drop(wake.1.try_send(Event::Wake));
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .map_err(|problem| RuntimeError::Start { what: "tokio", problem })?;
+    let latest = service::LatestStatus::default();
+    let status = bus.outlet("ctl/status", STATUS)?;
+    let text = serde_json::to_string(&described).expect("a description is plain data");
+    let _questions = service::answer_questions(&bus, text, &latest)?;
+
+    let loop_signals = signals.clone();
+    let (stop, until) = (options.stop.clone(), options.duration.map(|limit| signals.now() + limit));
+    let period = Duration::from_secs_f64(1.0 / robot.control_hz);
+    let pace = robot.pace;
+    let drive = move || {
+        let mut driver = driver;
+        match pace {
+            Pace::Clock => control_loop::run(&mut driver, &waiting, &loop_signals, period, &stop, until),
+            Pace::Observation => lockstep::run(&mut driver, &waiting, &loop_signals, period, &stop, until),
+        }
+        report(&driver)
+    };
+    let thread = std::thread::Builder::new()
+        .name("control".into())
+        .spawn(drive)
+        .map_err(|problem| RuntimeError::Start { what: "the control thread", problem })?;
+    let _calls = service::answer_calls(&bus, runtime.handle(), &assembly, &events)?;
+    if let Some(on_ready) = options.on_ready.take() {
+        on_ready();
+    }
+    runtime.block_on(service::run(CONTROLLER, &bus, (&heartbeat, &status), &latest, snapshots_due));
+    let mut report = thread.join().map_err(|_| RuntimeError::ThreadDied { thread: "control" })?;
+    report.counters.extend(bus.counters.iter().map(|(name, count)| (name.to_owned(), count.into())));
+    bus.close();
+    if signals.elder.load(Ordering::Relaxed) {
+        return Err(RuntimeError::SecondController { prefix: robot.prefix });
+    }
+    Ok(report)
+}
+
+/// What the policy observes, in its order, and behind it what else measures an action.
+fn needed_features(policy: &Interface, robot: &RobotFile) -> Vec<ObservedFeature> {
+    let observed = policy.observation.iter().map(|feature| feature.name.as_str());
+    let mut names: Vec<&str> = observed.collect();
+    for name in robot.action.iter().filter_map(|feature| feature.measured_by.as_deref()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let find = |name: &&str| robot.observation.iter().find(|feature| feature.name == **name).cloned();
+    names.iter().filter_map(find).collect()
+}
+
+/// What the robot on the bus must offer: the policy's interface, and what else measures an action.
+fn wire_interface(policy: &Interface, needed: &[ObservedFeature]) -> Interface {
+    let mut wire = policy.clone();
+    for feature in &needed[policy.observation.len()..] {
+        wire.observation.push(Feature {
+            name: feature.name.clone(),
+            kind: nudge_control::FeatureKind::Vector,
+            shape: feature.shape.clone(),
+            unit: feature.unit.clone(),
+        });
+    }
+    wire
+}
+
+/// Where the numbers of a feature begin.
+fn position_of(needed: &[ObservedFeature], name: &str) -> Option<usize> {
+    let at = needed.iter().position(|feature| feature.name == name)?;
+    Some(needed[..at].iter().map(|feature| feature.shape.iter().product::<usize>()).sum())
+}
+
+fn silence(robot: &RobotFile) -> Duration {
+    match robot.pace {
+        Pace::Clock => Duration::from_secs_f64(robot.staleness_secs()),
+        Pace::Observation => LOCKSTEP_SILENCE,
+    }
+}
+
+/// Takes heartbeats: of the robot, and of other controllers, of whom the one that has beaten longer stays.
+fn heartbeats(
+    bus: &Bus,
+    own: &Arc<Outlet>,
+    signals: &Arc<Signals>,
+) -> impl Fn(crate::attachment::Gid, i64, &str) + Send + Sync + 'static {
+    let (own, signals, gid) = (own.clone(), signals.clone(), bus.gid);
+    move |sender, sequence, role| match role {
+        ROBOT => signals.heartbeat(),
+        CONTROLLER if (sequence, sender) > (own.sequence(), gid) => {
+            signals.elder.store(true, Ordering::Relaxed)
+        }
+        _ => {}
+    }
+}
+
+/// Publishes the chunk that is executed, and shows the whole fan.
+fn show(plan: &Plan, chunks: &Outlet, watch: &Watch) {
+    let Ok(fan) = &plan.outcome else { return };
+    let Some(first) = fan.first() else { return };
+    let dim = first.actions.first().map_or(0, |action| action.0.len());
+    let numbers: Vec<f64> = first.actions.iter().flat_map(|action| action.0.iter().copied()).collect();
+    let layout = [
+        Dimension { label: "step", size: first.actions.len(), stride: numbers.len() },
+        Dimension { label: "action", size: dim, stride: dim },
+    ];
+    chunks.send_as(plan.sequence, cdr::encode_f64_array(&layout, numbers.into_iter()));
+    watch.plan(fan, plan.took);
+}
+
+fn report(driver: &Driver) -> ServeReport {
+    let (commands, plans) = driver.totals();
+    let counters = driver.guard.counters().map(|(name, count)| (name.to_owned(), count.into())).collect();
+    ServeReport { commands, plans, counters, timings_ms: driver.timings.quantiles() }
+}

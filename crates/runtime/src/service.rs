@@ -1,0 +1,189 @@
+//! The bus side of an end: heartbeat, status and remote calls, on tokio.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+use zenoh::query::{Query, Queryable};
+
+use crate::RuntimeError;
+use crate::attachment::Gid;
+use crate::bus::{Bus, Outlet};
+use crate::cdr;
+use crate::events::Event;
+use crate::inbox::SharedAssembly;
+use crate::status::Snapshot;
+
+const HEARTBEAT_PERIOD: Duration = Duration::from_millis(50);
+const STATUS_PERIOD: Duration = Duration::from_secs(1);
+/// Calls that may wait; more are left unanswered.
+const CALLS_WAITING: usize = 16;
+
+/// The newest status as JSON, for whoever asks.
+pub(crate) type LatestStatus = Arc<Mutex<String>>;
+
+/// Sends heartbeats, and the status every second and at each change, until the sender of snapshots is gone.
+pub(crate) async fn run(
+    role: &'static str,
+    bus: &Bus,
+    (heartbeat, status): (&Outlet, &Outlet),
+    latest: &LatestStatus,
+    mut snapshots: mpsc::Receiver<Snapshot>,
+) {
+    let mut beat = interval(HEARTBEAT_PERIOD);
+    let mut second = interval(STATUS_PERIOD);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut now = Snapshot::initial();
+    let publish = |snapshot: &Snapshot| {
+        let text = status_json(role, snapshot, bus);
+        *latest.lock().unwrap_or_else(PoisonError::into_inner) = text.clone();
+        status.send(text.into_bytes());
+    };
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {
+                heartbeat.send(cdr::encode_string(role));
+            }
+            _ = second.tick() => publish(&now),
+            snapshot = snapshots.recv() => {
+                let Some(snapshot) = snapshot else { return };
+                let changed = (now.state, &now.reason) != (snapshot.state, &snapshot.reason);
+                now = snapshot;
+                if changed {
+                    publish(&now);
+                }
+            }
+        }
+    }
+}
+
+fn status_json(role: &str, snapshot: &Snapshot, bus: &Bus) -> String {
+    let counters: serde_json::Map<_, _> = snapshot
+        .counters
+        .iter()
+        .copied()
+        .chain(bus.counters.iter())
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect();
+    let status = json!({
+        "role": role,
+        "state": snapshot.state,
+        "reason": snapshot.reason,
+        "counters": counters,
+        "timings_ms": snapshot.timings,
+    });
+    status.to_string()
+}
+
+/// Answers `rpc/describe` and `ctl/status`.
+pub(crate) fn answer_questions(
+    bus: &Bus,
+    description: String,
+    latest: &LatestStatus,
+) -> Result<[Queryable<()>; 2], RuntimeError> {
+    let gid = bus.gid;
+    let describe = bus.answer("rpc/describe", move |query| Bus::reply(&query, gid, &description))?;
+    let latest = latest.clone();
+    let newest = move |query: Query| {
+        let text = latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Bus::reply(&query, gid, &text);
+    };
+    Ok([describe, bus.answer("ctl/status", newest)?])
+}
+
+/// What `rpc/reset` carries.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+struct ResetCall {
+    #[serde(default)]
+    seed: Option<u64>,
+    #[serde(default)]
+    episode: u64,
+}
+
+/// Answers `rpc/reset` and `rpc/release` with what the control loop says; the calls are taken on `runtime`.
+pub(crate) fn answer_calls(
+    bus: &Bus,
+    runtime: &tokio::runtime::Handle,
+    assembly: &SharedAssembly,
+    events: &Sender<Event>,
+) -> Result<[Queryable<()>; 2], RuntimeError> {
+    let (assembly, gid) = (assembly.clone(), bus.gid);
+    let reset_events = events.clone();
+    let reset = move |query: Query| {
+        let payload = query.payload().map(|bytes| bytes.to_bytes().into_owned()).unwrap_or_default();
+        let call = parse_reset(&payload)?;
+        let (answer, answered) = oneshot::channel();
+        let event = Event::Reset { seed: call.seed, episode: call.episode, answer };
+        // Parts that come after this are of the new episode, in the assembly and in the queue.
+        let mut assembly = assembly.lock().unwrap_or_else(PoisonError::into_inner);
+        assembly.reset();
+        reset_events.try_send(event).map_err(|_| BUSY.to_owned())?;
+        Ok(answered)
+    };
+    let release_events = events.clone();
+    let release = move |_: Query| {
+        let (answer, answered) = oneshot::channel();
+        release_events.try_send(Event::Release { answer }).map_err(|_| BUSY.to_owned())?;
+        Ok(answered)
+    };
+    Ok([
+        bus.answer("rpc/reset", call_on(runtime, gid, reset))?,
+        bus.answer("rpc/release", call_on(runtime, gid, release))?,
+    ])
+}
+
+const BUSY: &str = "the control loop has too much to do: try again";
+
+type Asked = Result<oneshot::Receiver<Result<(), String>>, String>;
+
+/// Makes a callback that asks the control loop in order and answers when it has.
+fn call_on(
+    runtime: &tokio::runtime::Handle,
+    gid: Gid,
+    ask: impl Fn(Query) -> Asked + Send + Sync + 'static,
+) -> impl Fn(Query) + Send + Sync + 'static {
+    let (calls, mut waiting) = mpsc::channel::<Query>(CALLS_WAITING);
+    runtime.spawn(async move {
+        while let Some(query) = waiting.recv().await {
+            let outcome = match ask(query.clone()) {
+                Ok(answered) => answered.await.unwrap_or_else(|_| Err("the controller is ending".into())),
+                Err(problem) => Err(problem),
+            };
+            let reply = match outcome {
+                Ok(()) => json!({ "ok": true }),
+                Err(problem) => json!({ "error": problem }),
+            };
+            Bus::reply(&query, gid, &reply.to_string());
+        }
+    });
+    move |query| drop(calls.try_send(query))
+}
+
+fn parse_reset(payload: &[u8]) -> Result<ResetCall, String> {
+    if payload.is_empty() {
+        return Ok(ResetCall::default());
+    }
+    serde_json::from_slice(payload)
+        .map_err(|error| format!("a reset is {{\"seed\": int or null, \"episode\": int}}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_says_its_seed_or_not() {
+        let call = |seed, episode| Ok(ResetCall { seed, episode });
+        assert_eq!(parse_reset(b""), call(None, 0));
+        assert_eq!(parse_reset(br#"{"seed": null, "episode": 3}"#), call(None, 3));
+        assert_eq!(parse_reset(br#"{"seed": 100000, "episode": 0, "more": 1}"#), call(Some(100_000), 0));
+        for bad in ["{", "[]x", r#"{"seed": -1}"#, r#"{"seed": 1.5}"#, r#"{"seed": "1"}"#] {
+            assert!(parse_reset(bad.as_bytes()).unwrap_err().contains("a reset is"));
+        }
+    }
+}

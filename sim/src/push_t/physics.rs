@@ -64,9 +64,13 @@ impl World {
 
     /// Moves the block by one physics step, with the agent at `position` (px) and moving at `velocity` (px/s).
     pub(crate) fn step(&mut self, position: [f64; 2], velocity: [f64; 2]) {
-        if nothing_touches(&self.pose, position) {
-            return;
-        }
+        self.physics.integration_parameters.num_internal_pgs_iterations = match touch(&self.pose, position) {
+            // Quick, and free of the contact solver's rounding.
+            Touch::Nothing => return,
+            // One contact is solved at once, several in rounds: fewer than these show when the block is jammed.
+            Touch::Once => 1,
+            Touch::Often => 20,
+        };
         let planar = |[x, y]: [f64; 2]| Vector::new(x as f32, y as f32, 0.0);
         let agent = &mut self.physics.bodies[self.agent];
         agent.set_translation(planar(position), true);
@@ -86,16 +90,31 @@ impl World {
     }
 }
 
-/// Whether the block is too far from agent and walls to be moved. Quick, and free of rounding in the contact solver.
-fn nothing_touches(block: &Pose, agent: [f64; 2]) -> bool {
+/// What may touch the block now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Touch {
+    Nothing,
+    /// The agent, in one place.
+    Once,
+    Often,
+}
+
+fn touch(block: &Pose, agent: [f64; 2]) -> Touch {
+    let free = (WALLS[0] + WALL_CLEARANCE)..=(WALLS[1] - WALL_CLEARANCE);
+    if !block.corners().as_flattened().iter().all(|coordinate| free.contains(coordinate)) {
+        return Touch::Often;
+    }
     let [x, y] = block.body_from_world(agent);
-    let apart = BOXES.iter().all(|(center, half)| {
+    let near = |(center, half): &([f64; 2], [f64; 2])| {
         let beyond_x = ((x - center[0]).abs() - half[0]).max(0.0);
         let beyond_y = ((y - center[1]).abs() - half[1]).max(0.0);
-        beyond_x * beyond_x + beyond_y * beyond_y > AGENT_CLEARANCE * AGENT_CLEARANCE
-    });
-    let free = (WALLS[0] + WALL_CLEARANCE)..=(WALLS[1] - WALL_CLEARANCE);
-    apart && block.corners().iter().flatten().all(|coordinate| free.contains(coordinate))
+        beyond_x * beyond_x + beyond_y * beyond_y <= AGENT_CLEARANCE * AGENT_CLEARANCE
+    };
+    match BOXES.iter().filter(|part| near(part)).count() {
+        0 => Touch::Nothing,
+        1 => Touch::Once,
+        _ => Touch::Often,
+    }
 }
 
 fn integration_parameters() -> IntegrationParameters {
@@ -105,9 +124,7 @@ fn integration_parameters() -> IntegrationParameters {
         contact_softness: RIGID,
         static_contact_softness: RIGID,
         num_solver_iterations: 1,
-        num_internal_pgs_iterations: 10,
-        // Relaxes velocities that the next step forgets anyway.
-        num_internal_stabilization_iterations: 0,
+        num_internal_stabilization_iterations: 1,
         warmstart_coefficient: 0.0,
         normalized_prediction_distance: 0.0,
         normalized_max_corrective_velocity: Real::MAX,

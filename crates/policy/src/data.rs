@@ -265,6 +265,7 @@ impl Batch {
     }
 
     /// A batch of given noise, as a reference would train on.
+    #[cfg(test)]
     pub fn from_parts(
         action_dim: usize,
         condition: Vec<f32>,

@@ -179,3 +179,151 @@ impl Denoiser {
         host(policy.sampler.sample(&self.schedule, policy.objective, start, denoise, draw))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nudge_control::{
+        ActionFeature, ActionMode, Feature, FeatureKind, Limits, Observation, ObservationWindow,
+    };
+
+    use super::*;
+    use crate::checkpoint::{FORMAT, Trained};
+    use crate::kernels::Kernels;
+    use crate::{BetaCurve, NetworkConfig, Normalizer, Objective, PolicyConfig, ScheduleConfig, UnetConfig};
+
+    const HORIZON: Horizon = Horizon { observed: 3, predicted: 16, executed: 5 };
+
+    /// A policy with its first weights: 3 observed numbers, 2 acted ones.
+    fn untrained() -> DiffusionPolicy {
+        let action = ActionFeature {
+            name: "action".into(),
+            kind: FeatureKind::Vector,
+            shape: vec![2],
+            unit: String::new(),
+            mode: ActionMode::Absolute,
+            limits: Limits { low: vec![0.0; 2], high: vec![10.0; 2] },
+        };
+        let interface = Interface {
+            observation: vec![Feature::vector("state", 3, "")],
+            action: vec![action],
+            control_hz: 10.0,
+        };
+        let network = UnetConfig {
+            down_dims: vec![8, 16],
+            diffusion_step_embed_dim: 16,
+            kernel_size: 3,
+            n_groups: 4,
+            cond_predict_scale: true,
+        };
+        let curve = BetaCurve::SquaredcosCapV2;
+        let policy = PolicyConfig {
+            horizon: HORIZON,
+            network: NetworkConfig::ConditionalUnet1d(network),
+            schedule: ScheduleConfig { curve, train_steps: 100, beta_start: 1e-4, beta_end: 0.02 },
+            objective: Objective::Epsilon,
+            sampler: SamplerConfig::ddim(5),
+        };
+        let normalizer = |dim: usize| Normalizer { low: vec![0.0; dim], high: vec![10.0; dim] };
+        let manifest = Manifest {
+            format: FORMAT,
+            task: "test".into(),
+            interface,
+            policy,
+            observation: normalizer(3),
+            action: normalizer(2),
+            trained: Trained {
+                version: String::new(),
+                seed: 0,
+                steps: 0,
+                samples: 0,
+                episodes: 0,
+                frames: 0,
+                parameters: 0,
+                seconds: 0.0,
+            },
+        };
+        let device = Device::flex();
+        let (network, list) = manifest.network(Kernels::Cpu);
+        let values = list.initialise(&mut ChaCha8Rng::seed_from_u64(1));
+        let weights = Weights::new(&list, values, &device);
+        let schedule = manifest.policy.schedule.build().unwrap();
+        DiffusionPolicy::new(manifest, Denoiser { network, weights, schedule, device })
+    }
+
+    fn request(seed: u64) -> PlanRequest {
+        let value = |step: usize, i: usize| ((seed as usize * 7 + step * 3 + i) % 10) as f64;
+        let observation = |step| Observation((0..3).map(|i| value(step, i)).collect());
+        PlanRequest {
+            step: seed,
+            window: ObservationWindow((0..3).map(observation).collect()),
+            committed: Vec::new(),
+            noise_seed: seed,
+        }
+    }
+
+    #[test]
+    fn the_executed_part_starts_at_the_newest_observed_step() {
+        let policy = untrained();
+        // Step i of the prediction is 0.1 i in normalised units, so 5 + 0.5 i in physical ones.
+        let prediction: Vec<f32> = (0..16).flat_map(|step| [0.1 * step as f32; 2]).collect();
+        let chunk = policy.chunk(&request(40), &prediction);
+        assert_eq!(chunk.first_step, 40);
+        assert_eq!(chunk.actions.len(), 5);
+        for (step, action) in (2..).zip(&chunk.actions) {
+            let expected = 5.0 + 0.5 * f64::from(step);
+            assert!(action.0.iter().all(|value| (value - expected).abs() < 1e-5), "{step}: {action:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_does_not_depend_on_its_batch_or_on_threads() {
+        let requests: Vec<PlanRequest> = (0..130).map(request).collect();
+        for sampler in [SamplerConfig::ddim(5), SamplerConfig::ddpm(10)] {
+            let mut together = untrained().with_sampler(sampler).unwrap().with_threads(3);
+            let mut alone = untrained().with_sampler(sampler).unwrap();
+            let plans = together.predict(&requests).unwrap();
+            assert_eq!(plans.len(), requests.len());
+            for (request, plan) in requests.iter().zip(&plans).step_by(9) {
+                let single = alone.predict(std::slice::from_ref(request)).unwrap().remove(0);
+                assert_eq!(single, *plan);
+            }
+        }
+    }
+
+    #[test]
+    fn requests_that_do_not_fit_are_refused() {
+        let mut policy = untrained();
+        let refused = |policy: &mut DiffusionPolicy, request: PlanRequest, problem: &str| {
+            let error = policy.predict(&[self::request(1), request]).unwrap_err();
+            assert!(matches!(error, PolicyError::BadRequest { request: 1, .. }), "{error}");
+            assert!(error.to_string().contains(problem), "{error}");
+        };
+        let mut nan = request(2);
+        nan.window.0[1].0[2] = f64::NAN;
+        refused(&mut policy, nan, "number 2 is NaN");
+        let mut short = request(2);
+        short.window.0.pop();
+        refused(&mut policy, short, "2 observations");
+        let mut narrow = request(2);
+        narrow.window.0[0].0.pop();
+        refused(&mut policy, narrow, "2 numbers, not 3");
+        assert!(policy.predict(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_never_become_actions() {
+        let mut policy = untrained();
+        let mut values = policy.denoiser.weights.to_host();
+        values.last_mut().unwrap()[0] = f32::NAN;
+        let (_, list) = policy.manifest.network(Kernels::Cpu);
+        policy.denoiser.weights = Weights::new(&list, values, &Device::flex());
+        assert!(matches!(policy.predict(&[request(0)]), Err(PolicyError::NotFinite { request: 0 })));
+    }
+
+    #[test]
+    fn overrides_that_do_not_fit_are_refused() {
+        assert!(untrained().with_executed(14).is_ok());
+        assert!(untrained().with_executed(15).is_err());
+        assert!(untrained().with_sampler(SamplerConfig::ddim(101)).is_err());
+    }
+}

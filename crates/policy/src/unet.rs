@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::{Kernels, convolve, convolve_transposed, group_norm_mish, mish};
+use crate::kernels::{Kernels, convolve, convolve_transposed, group_norm_mish, linear, mish};
 use crate::parameters::{Initial, ParameterId, ParameterList, Weights};
 
 /// The U-Net's sizes.
@@ -244,7 +244,7 @@ impl ConditionalUnet1d {
         condition: Tensor<2>,
     ) -> Tensor<3> {
         let run = Run { network: self, weights };
-        let embedded = self.embed_steps(weights, timesteps, &condition);
+        let embedded = run.embed_steps(timesteps, &condition);
         // Every residual block's encoder begins with the same Mish of the same features.
         let features = mish(Tensor::cat(vec![embedded, condition], 1));
         let mut x = sample.swap_dims(1, 2);
@@ -270,15 +270,6 @@ impl ConditionalUnet1d {
         let x = run.conv_block(self.final_block, x);
         run.conv(self.final_conv, x, 1, 0).swap_dims(1, 2)
     }
-
-    /// Two layers over the sinusoidal embedding: `[B, step_embed_dim]`.
-    fn embed_steps(&self, weights: &Weights, timesteps: &[usize], like: &Tensor<2>) -> Tensor<2> {
-        let embedding = sinusoidal_embedding(timesteps, self.step_embed_dim);
-        let shape = [timesteps.len(), self.step_embed_dim];
-        let embedding = Tensor::from_data(burn::tensor::TensorData::new(embedding, shape), &like.device());
-        let hidden = mish(linear(weights, self.step_encoder[0], embedding));
-        linear(weights, self.step_encoder[1], hidden)
-    }
 }
 
 /// A network with the weights of one call.
@@ -288,6 +279,19 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Two layers over the sinusoidal embedding: `[B, step_embed_dim]`.
+    fn embed_steps(&self, timesteps: &[usize], like: &Tensor<2>) -> Tensor<2> {
+        let embedding = sinusoidal_embedding(timesteps, self.network.step_embed_dim);
+        let shape = [timesteps.len(), self.network.step_embed_dim];
+        let embedding = Tensor::from_data(burn::tensor::TensorData::new(embedding, shape), &like.device());
+        let hidden = mish(self.linear(self.network.step_encoder[0], embedding));
+        self.linear(self.network.step_encoder[1], hidden)
+    }
+
+    fn linear(&self, layer: Layer, x: Tensor<2>) -> Tensor<2> {
+        linear(self.network.kernels, x, self.weights.get(layer.weight), self.weights.get(layer.bias))
+    }
+
     fn conv(&self, layer: Layer, x: Tensor<3>, stride: usize, padding: usize) -> Tensor<3> {
         let (weight, bias) = (self.weights.get(layer.weight), self.weights.get(layer.bias));
         convolve(self.network.kernels, x, weight, bias, stride, padding)
@@ -301,7 +305,7 @@ impl Run<'_> {
 
     fn residual(&self, block: &ResidualBlock, x: Tensor<3>, features: &Tensor<2>) -> Tensor<3> {
         let hidden = self.conv_block(block.blocks[0], x.clone());
-        let film = linear(self.weights, block.cond_encoder, features.clone());
+        let film = self.linear(block.cond_encoder, features.clone());
         let batch = film.dims()[0];
         let hidden = if block.predicts_scale {
             let film = film.reshape([batch, 2 * block.channels, 1]);
@@ -322,12 +326,6 @@ impl Run<'_> {
         let x = self.residual(&level.blocks[0], x, features);
         self.residual(&level.blocks[1], x, features)
     }
-}
-
-fn linear(weights: &Weights, layer: Layer, x: Tensor<2>) -> Tensor<2> {
-    let weight: Tensor<2> = weights.get(layer.weight);
-    let bias: Tensor<1> = weights.get(layer.bias);
-    x.matmul(weight.transpose()) + bias.unsqueeze()
 }
 
 /// `[sin(t f_i).., cos(t f_i)..]` with `f_i = exp(-ln(10000) i / (dim / 2 - 1))` (Vaswani et al. 2017, section 3.5), in

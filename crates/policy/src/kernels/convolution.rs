@@ -229,6 +229,8 @@ fn copy_run(target: &mut [f32], source: &[f32]) {
 }
 
 /// `out [m, n] = lhs * rhs`, all row-major; a transposed factor is stored as `[k, m]` or `[n, k]`.
+///
+/// Each column is the same to the last bit whatever the others are, so that a plan does not depend on its batch.
 #[allow(clippy::too_many_arguments)]
 fn product(
     m: usize,
@@ -241,6 +243,18 @@ fn product(
     rhs_transposed: bool,
 ) {
     assert!(out.len() == m * n && lhs.len() == m * k && rhs.len() == k * n, "a product of other shapes");
+    if n == 1 {
+        // `gemm` adds in another order when there is a single column, so it is given two.
+        let twice: Vec<f32> = if rhs_transposed {
+            [rhs, rhs].concat()
+        } else {
+            rhs.iter().flat_map(|value| [*value; 2]).collect()
+        };
+        let mut both = vec![0.0; 2 * m];
+        product(m, 2, k, &mut both, lhs, lhs_transposed, &twice, rhs_transposed);
+        out.iter_mut().zip(both.chunks_exact(2)).for_each(|(out, both)| *out = both[0]);
+        return;
+    }
     let (lhs_cs, lhs_rs) = if lhs_transposed { (m as isize, 1) } else { (1, k as isize) };
     let (rhs_cs, rhs_rs) = if rhs_transposed { (k as isize, 1) } else { (1, n as isize) };
     // SAFETY: the lengths were checked just above against the strides given, and `out` is borrowed mutably, so it
@@ -267,5 +281,32 @@ fn product(
             false,
             Parallelism::None,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_of_a_product_does_not_depend_on_its_company() {
+        const MOST: usize = 1024;
+        let number = |i: usize| ((i as f32 * 12.9898).sin() * 43758.547).fract();
+        for (m, k) in [(8, 6), (16, 64), (64, 164), (128, 640), (256, 164), (128, 1280), (2, 32), (512, 164)]
+        {
+            let lhs: Vec<f32> = (0..m * k).map(number).collect();
+            let rhs: Vec<f32> = (0..k * MOST).map(|i| number(i + 7)).collect();
+            let mut whole = vec![0.0; m * MOST];
+            product(m, MOST, k, &mut whole, &lhs, false, &rhs, false);
+            for n in [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 100, 256] {
+                let part: Vec<f32> = rhs.chunks(MOST).flat_map(|row| row[..n].to_vec()).collect();
+                let mut out = vec![0.0; m * n];
+                product(m, n, k, &mut out, &lhs, false, &part, false);
+                for row in 0..m {
+                    let alone = &out[row * n..(row + 1) * n];
+                    assert_eq!(alone, &whole[row * MOST..row * MOST + n], "[{m}, {k}] * [{k}, {n}]");
+                }
+            }
+        }
     }
 }

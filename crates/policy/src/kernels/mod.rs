@@ -21,7 +21,8 @@ const GROUP_NORM_EPSILON: f64 = 1e-5;
 pub(crate) enum Kernels {
     /// Ours, on the CPU.
     Cpu,
-    /// burn's, on any device.
+    /// burn's, on any device. On the CPU alone they only serve to test ours.
+    #[cfg_attr(not(any(feature = "cuda", test)), allow(dead_code))]
     Stock,
 }
 
@@ -62,6 +63,18 @@ pub(crate) fn convolve_transposed(
             let options = ConvTransposeOptions::new([stride], [padding], [0], [1], 1);
             conv_transpose1d(input, weight, Some(bias), options)
         }
+    }
+}
+
+/// `[B, in]`, weight `[out, in]`, bias `[out]` to `[B, out]`.
+pub(crate) fn linear(kernels: Kernels, input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    match kernels {
+        // A convolution of a single tap over a single step.
+        Kernels::Cpu => {
+            let options = CpuConvolution { stride: 1, padding: 0, transposed: false };
+            cpu_convolve(input.unsqueeze_dim(2), weight.unsqueeze_dim(2), bias, options).squeeze_dim(2)
+        }
+        Kernels::Stock => input.matmul(weight.transpose()) + bias.unsqueeze(),
     }
 }
 
@@ -153,6 +166,17 @@ mod tests {
             let (x, w, b) = (random([3, 6, length]), random([6, 10, 4]), random([10]));
             agree((x.clone(), w.clone(), b.clone()), |kernels| {
                 convolve_transposed(kernels, x.clone(), w.clone(), b.clone(), 2, 1)
+            });
+        }
+    }
+
+    #[test]
+    fn linear_layers_agree_with_burn_in_value_and_gradient() {
+        for batch in [1, 5] {
+            let (x, w, b) = (random([batch, 7, 1]), random([9, 7, 1]), random([9]));
+            agree((x.clone(), w.clone(), b.clone()), |kernels| {
+                linear(kernels, x.clone().squeeze_dim(2), w.clone().squeeze_dim(2), b.clone())
+                    .unsqueeze_dim(2)
             });
         }
     }

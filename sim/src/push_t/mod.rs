@@ -89,10 +89,6 @@ impl PushT {
         }
     }
 
-    pub fn config(&self) -> &PushTConfig {
-        &self.config
-    }
-
     pub fn state(&self) -> PushTState {
         let block = self.world.block();
         PushTState {

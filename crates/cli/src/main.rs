@@ -3,10 +3,16 @@
 mod animation;
 mod checkpoint;
 mod dataset;
+#[cfg(feature = "zenoh")]
+mod demo;
 mod eval;
 mod output;
 mod record;
 mod replay;
+#[cfg(feature = "zenoh")]
+mod robot;
+#[cfg(feature = "zenoh")]
+mod serve;
 mod train;
 
 use std::process::ExitCode;
@@ -23,8 +29,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "zenoh")]
+    Demo(demo::Demo),
     Train(train::Train),
     Eval(eval::Eval),
+    #[cfg(feature = "zenoh")]
+    Serve(serve::Serve),
+    #[cfg(feature = "zenoh")]
+    Robot(robot::Robot),
     Dataset(dataset::DatasetVerb),
     Record(record::Record),
     Replay(replay::Replay),
@@ -33,8 +45,14 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        #[cfg(feature = "zenoh")]
+        Command::Demo(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
+        #[cfg(feature = "zenoh")]
+        Command::Serve(command) => command.run(),
+        #[cfg(feature = "zenoh")]
+        Command::Robot(command) => command.run(),
         Command::Dataset(command) => command.run(),
         Command::Record(command) => command.run(),
         Command::Replay(command) => command.run(),

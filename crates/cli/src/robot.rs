@@ -1,0 +1,218 @@
+//! `nudge robot`: a simulated robot on the bus.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum, value_parser};
+use nudge_control::{Interval, mean_interval, wilson_interval};
+use nudge_runtime::{RobotFile, RobotOptions, RobotReport, simulated_robot};
+use nudge_sim::TaskConfig;
+use nudge_sim::push_t::PushTConfig;
+use serde::Serialize;
+
+use crate::eval::Rule;
+use crate::output;
+
+/// Who waits for whom
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PaceChoice {
+    /// The robot runs at its own clock, and holds when no command comes
+    #[default]
+    Clock,
+    /// The robot waits for the command to every observation (lockstep)
+    Observation,
+}
+
+/// Put a simulated robot on the bus, for `nudge serve` or any other controller to drive
+///
+/// It runs its episodes as soon as a controller answers, prints their scores, and ends.
+#[derive(Args)]
+pub struct Robot {
+    /// The simulated task
+    #[arg(value_parser = ["push_t"])]
+    task: String,
+
+    /// The robot as a TOML file; by default the one that comes with the program, at the pace of --pace
+    #[arg(long, value_name = "FILE", conflicts_with = "pace")]
+    robot: Option<PathBuf>,
+
+    /// Who waits for whom
+    #[arg(long, value_enum, default_value_t)]
+    pace: PaceChoice,
+
+    /// Listen at this zenoh endpoint instead of the robot file's, for example tcp/127.0.0.1:0 for any free port
+    #[arg(long, value_name = "ENDPOINT")]
+    listen: Option<String>,
+
+    /// Episodes to run, each from a seed of its own
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    episodes: u64,
+
+    /// Seed of the first episode; the next ones count up
+    #[arg(long, default_value_t = 100_000, value_name = "S")]
+    seed: u64,
+
+    /// How starts are drawn from seeds
+    #[arg(long, value_enum, default_value_t)]
+    reset_rule: Rule,
+
+    /// Seconds to wait for a controller before giving up
+    #[arg(long, default_value_t = 300, value_name = "SECS")]
+    wait_secs: u64,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What came of the episodes.
+#[derive(Serialize)]
+pub struct Summary {
+    pub episodes: usize,
+    pub seed: u64,
+    pub score: f64,
+    pub score_ci: Option<Interval>,
+    pub success: f64,
+    pub success_ci: Interval,
+    /// Of all steps, those that no command came for.
+    pub steps_without_command: usize,
+    pub steps: usize,
+    #[serde(flatten)]
+    report: Details,
+}
+
+#[derive(Serialize)]
+struct Details {
+    per_episode: Vec<nudge_runtime::RobotEpisode>,
+    observations_resent: u64,
+    counters: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Robot {
+    pub fn run(self) -> Result<ExitCode> {
+        let robot = match &self.robot {
+            Some(path) => RobotFile::load(path)?,
+            None => shipped_robot(self.pace)?,
+        };
+        let listen = self.listen.as_deref().map(with_free_port).transpose()?;
+        let endpoints = listen.clone().unwrap_or_else(|| robot.session.robot.listen.join(", "));
+        let bar = output::progress(self.episodes, "episodes");
+        let stop = stop_on_ctrl_c()?;
+        let shown = bar.clone();
+        let prefix = robot.prefix.clone();
+        let mut score: f64 = 0.0;
+        let began = bar.clone();
+        let options = RobotOptions {
+            listen,
+            episodes: usize::try_from(self.episodes)?,
+            first_seed: self.seed,
+            stop,
+            max_wait: Duration::from_secs(self.wait_secs),
+            on_episode: Some(Box::new(move |_, seed| began.set_message(format!("seed {seed}")))),
+            on_step: Some(Box::new(move |_, step, _| {
+                score = score.max(step.reward);
+                shown.set_message(format!("score {score:.3}"));
+                if step.done {
+                    score = 0.0;
+                    shown.inc(1);
+                }
+            })),
+            on_ready: Some(Box::new(move || {
+                eprintln!("robot `{prefix}` listens at {endpoints}; waiting for a controller");
+            })),
+        };
+        let report = simulated_robot(build_task(self.reset_rule), &robot, options)?;
+        bar.finish_and_clear();
+        let summary = Summary::of(report, self.seed);
+        if self.json {
+            output::print_json(&summary)?;
+        } else {
+            summary.print();
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Summary {
+    pub fn of(report: RobotReport, seed: u64) -> Self {
+        let scores: Vec<f64> = report.episodes.iter().map(|episode| episode.score).collect();
+        let (n, hits) = (scores.len(), report.episodes.iter().filter(|episode| episode.success).count());
+        Self {
+            episodes: n,
+            seed,
+            score: scores.iter().sum::<f64>() / n.max(1) as f64,
+            score_ci: mean_interval(&scores),
+            success: hits as f64 / n.max(1) as f64,
+            success_ci: wilson_interval(hits, n),
+            steps_without_command: report.episodes.iter().map(|episode| episode.steps_without_command).sum(),
+            steps: report.episodes.iter().map(|episode| episode.steps).sum(),
+            report: Details {
+                per_episode: report.episodes,
+                observations_resent: report.observations_resent,
+                counters: report.counters,
+            },
+        }
+    }
+
+    pub fn print(&self) {
+        let mut rows = output::table(["seed", "score", "success", "steps", "steps without command"]);
+        for episode in &self.report.per_episode {
+            rows.add_row([
+                episode.seed.to_string(),
+                format!("{:.3}", episode.score),
+                if episode.success { "yes".into() } else { String::new() },
+                episode.steps.to_string(),
+                episode.steps_without_command.to_string(),
+            ]);
+        }
+        println!("{rows}");
+        let interval = |ci: Interval| format!(" [{:.3}, {:.3}]", ci.low, ci.high);
+        println!(
+            "score {:.3}{}, success {:.3}{} over {} episodes (95 % intervals)",
+            self.score,
+            self.score_ci.map(interval).unwrap_or_default(),
+            self.success,
+            interval(self.success_ci),
+            self.episodes
+        );
+    }
+}
+
+/// The Push-T robot that comes with the program.
+pub fn shipped_robot(pace: PaceChoice) -> Result<RobotFile> {
+    let text = match pace {
+        PaceChoice::Clock => include_str!("../../../configs/robots/push_t.toml"),
+        PaceChoice::Observation => include_str!("../../../configs/robots/push_t_lockstep.toml"),
+    };
+    RobotFile::parse(text).map_err(anyhow::Error::msg).context("the robot file that comes with the program")
+}
+
+/// The task with starts drawn by `rule`.
+pub fn build_task(rule: Rule) -> Box<dyn nudge_control::Task> {
+    TaskConfig::PushT(PushTConfig { reset_rule: rule.into(), ..PushTConfig::default() }).build()
+}
+
+/// An endpoint whose port 0 is replaced by one that is free now, so that it can be told to others.
+pub fn with_free_port(endpoint: &str) -> Result<String> {
+    let Some(address) = endpoint.strip_prefix("tcp/").filter(|address| address.ends_with(":0")) else {
+        return Ok(endpoint.to_owned());
+    };
+    let port = TcpListener::bind(address)
+        .and_then(|listener| listener.local_addr())
+        .with_context(|| format!("finding a free port for {endpoint}"))?
+        .port();
+    Ok(format!("{}:{port}", endpoint.trim_end_matches(":0")))
+}
+
+/// A flag that Ctrl-C sets.
+pub fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopper = stop.clone();
+    ctrlc::set_handler(move || stopper.store(true, Ordering::Relaxed)).context("listening for Ctrl-C")?;
+    Ok(stop)
+}

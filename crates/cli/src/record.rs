@@ -7,11 +7,11 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use clap::{Args, value_parser};
 use nudge_control::{
-    Episode, Interval, Policy as _, RolloutOptions, RolloutStats, SinglePrecision, Task, mean_interval,
-    rollout, wilson_interval,
+    Episode, Interval, Policy as _, Reproducible, RolloutOptions, RolloutStats, Task, mean_interval, rollout,
+    wilson_interval,
 };
 use nudge_dataset::{DatasetError, Recording, write_episodes};
-use nudge_policy::SamplerConfig;
+use nudge_policy::{DiffusionPolicy, SamplerConfig};
 use nudge_sim::TaskConfig;
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +105,7 @@ impl Record {
             executed: policy.horizon().executed,
         };
         let begun = Instant::now();
-        let (episodes, stats) = self.episodes(SinglePrecision(Box::new(policy)), &setup.task, begun)?;
+        let (episodes, stats) = self.episodes(reproducible(policy), &setup.task, begun)?;
 
         let scores: Vec<f64> = episodes.iter().map(Episode::score).collect();
         let score = scores.iter().sum::<f64>() / scores.len() as f64;
@@ -146,10 +146,10 @@ impl Record {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Runs all episodes. The policy is in single precision: what is done is then exactly what is recorded.
+    /// Runs all episodes.
     fn episodes(
         &self,
-        mut policy: SinglePrecision,
+        mut policy: Reproducible,
         task: &TaskConfig,
         begun: Instant,
     ) -> anyhow::Result<(Vec<Episode>, RolloutStats)> {
@@ -193,6 +193,13 @@ impl Report {
             self.out.display()
         );
     }
+}
+
+/// A policy whose plans come out the same whoever asks beside it: it plans one request a core, so each is a batch of
+/// its own.
+pub fn reproducible(policy: DiffusionPolicy) -> Reproducible {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Reproducible { policy: Box::new(policy.with_threads(cores)), at_once: cores }
 }
 
 /// What is to be done, in the words that LeRobot's own sets of the task use.

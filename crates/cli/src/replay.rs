@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use nudge_control::{
-    Action, Episode, Interface, Observation, Playback, RolloutOptions, SinglePrecision, Step, Task, rollout,
-};
+use nudge_control::{Action, Episode, Interface, Observation, Playback, RolloutOptions, Step, Task, rollout};
 use nudge_dataset::{Dataset, read_recorded, recording_note};
 use nudge_policy::DiffusionPolicy;
 use nudge_sim::draw;
@@ -17,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::animation::write_gif;
 use crate::checkpoint::Device;
 use crate::output;
-use crate::record::Setup;
+use crate::record::{Setup, reproducible};
 
 /// Width of the animation, px.
 const GIF_WIDTH: u32 = 256;
@@ -93,7 +91,13 @@ struct Place {
 #[serde(rename_all = "snake_case")]
 enum Again {
     Identical,
-    Differs { frame: usize, recorded: Vec<f64>, planned: Vec<f64> },
+    /// The first frame in which it does something else, and the largest difference of any number in all of them.
+    Differs {
+        frame: usize,
+        recorded: Vec<f64>,
+        planned: Vec<f64>,
+        largest: f64,
+    },
 }
 
 impl Replay {
@@ -193,7 +197,7 @@ fn feature_at(interface: &Interface, place: usize) -> String {
 /// What the policy does in the recorded states, compared with what was done.
 fn ask_again(policy: DiffusionPolicy, episodes: &[Episode]) -> Result<Vec<Again>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut policy = SinglePrecision(Box::new(policy.with_threads(threads)));
+    let mut policy = reproducible(policy);
     let mut tasks: Vec<(Box<dyn Task>, u64)> = Vec::with_capacity(episodes.len());
     for episode in episodes {
         let seed = episode.seed.context("an episode has no seed, so the noise of its plans is unknown")?;
@@ -204,12 +208,17 @@ fn ask_again(policy: DiffusionPolicy, episodes: &[Episode]) -> Result<Vec<Again>
     let begun = Instant::now();
     let (again, _) = rollout(&mut policy, &mut tasks, options, &|| begun.elapsed(), &mut |_| ())?;
     let compare = |(then, now): (&Episode, &Episode)| {
-        let differs = |frame: &usize| then.frames[*frame].action != now.frames[*frame].action;
-        (0..then.frames.len()).find(differs).map_or(Again::Identical, |frame| Again::Differs {
+        let pairs = || then.frames.iter().zip(&now.frames).map(|(then, now)| (&then.action.0, &now.action.0));
+        let Some(frame) = pairs().position(|(then, now)| then != now) else {
+            return Again::Identical;
+        };
+        let differences = pairs().flat_map(|(then, now)| then.iter().zip(now).map(|(a, b)| (a - b).abs()));
+        Again::Differs {
             frame,
             recorded: then.frames[frame].action.0.clone(),
             planned: now.frames[frame].action.0.clone(),
-        })
+            largest: differences.fold(0.0, f64::max),
+        }
     };
     Ok(episodes.iter().zip(&again).map(compare).collect())
 }
@@ -238,9 +247,9 @@ fn print(replayed: &[Replayed], interface: &Interface) {
         row.push(match &episode.policy {
             None => String::new(),
             Some(Again::Identical) => "does the same".to_owned(),
-            Some(Again::Differs { frame, recorded, planned }) => {
-                format!("differs from frame {frame} on: {planned:?}, recorded {recorded:?}")
-            }
+            Some(Again::Differs { frame, recorded, planned, largest }) => format!(
+                "differs from frame {frame} on by up to {largest:.2e}: {planned:.3?}, recorded {recorded:.3?}"
+            ),
         });
         table.add_row(row);
     }

@@ -20,7 +20,7 @@ mod task;
 pub use episode::{Episode, Frame};
 pub use horizon::{Horizon, RecedingHorizon, ReceiveError};
 pub use interface::{ActionFeature, ActionMode, Feature, FeatureKind, Interface, InterfaceMismatch, Limits};
-pub use playback::{Playback, SinglePrecision};
+pub use playback::{Playback, Reproducible};
 pub use policy::{Action, ActionChunk, Observation, ObservationWindow, PlanRequest, Policy, PolicyError};
 pub use rollout::{RolloutError, RolloutOptions, RolloutStats, rollout};
 pub use scene::{Scene, Shape};

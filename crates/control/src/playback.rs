@@ -60,17 +60,24 @@ impl Task for Playback {
     }
 }
 
-/// A policy that sees and answers in numbers of 32 bits, as recordings hold them: what it does can be recorded
-/// without loss, and asked again from the recording it does the same.
-pub struct SinglePrecision(pub Box<dyn Policy>);
+/// A policy whose plans can be had again from a recording.
+///
+/// It sees and answers in numbers of 32 bits, as recordings hold them, so that what it does is recorded without loss.
+/// And it plans for `at_once` requests at a time: the last bit of a plan may depend on the size of its batch, so a batch
+/// must not depend on how many episodes happen to run side by side.
+pub struct Reproducible {
+    pub policy: Box<dyn Policy>,
+    /// Requests in a batch, at least 1.
+    pub at_once: usize,
+}
 
-impl Policy for SinglePrecision {
+impl Policy for Reproducible {
     fn interface(&self) -> &Interface {
-        self.0.interface()
+        self.policy.interface()
     }
 
     fn horizon(&self) -> Horizon {
-        self.0.horizon()
+        self.policy.horizon()
     }
 
     fn predict(&mut self, requests: &[PlanRequest]) -> Result<Vec<ActionChunk>, PolicyError> {
@@ -79,7 +86,10 @@ impl Policy for SinglePrecision {
             request.window.0.iter_mut().for_each(|observation| round(&mut observation.0));
             request.committed.iter_mut().for_each(|action| round(&mut action.0));
         }
-        let mut chunks = self.0.predict(&requests)?;
+        let mut chunks = Vec::with_capacity(requests.len());
+        for batch in requests.chunks(self.at_once.max(1)) {
+            chunks.extend(self.policy.predict(batch)?);
+        }
         chunks.iter_mut().flat_map(|chunk| &mut chunk.actions).for_each(|action| round(&mut action.0));
         Ok(chunks)
     }
@@ -113,7 +123,7 @@ mod tests {
         }
     }
 
-    /// Answers chaotically: any change of what it sees, or of its noise seed, changes everything.
+    /// Answers chaotically: any change of what it sees, of its noise seed, or of its company changes everything.
     struct Chaotic(Interface);
 
     impl Policy for Chaotic {
@@ -125,9 +135,13 @@ mod tests {
         }
         fn predict(&mut self, requests: &[PlanRequest]) -> Result<Vec<ActionChunk>, PolicyError> {
             let plan = |request: &PlanRequest| {
-                let seen = request.window.0.iter().fold(request.noise_seed, |seed, observation| {
-                    split_mix_64(seed ^ observation.0[0].to_bits())
-                });
+                let seen = request
+                    .window
+                    .0
+                    .iter()
+                    .fold(request.noise_seed ^ requests.len() as u64, |seed, observation| {
+                        split_mix_64(seed ^ observation.0[0].to_bits())
+                    });
                 let action = |step| Action(vec![split_mix_64(seen + step) as f64 / 3e18]);
                 ActionChunk { first_step: request.step, actions: (0..4).map(action).collect() }
             };
@@ -135,12 +149,13 @@ mod tests {
         }
     }
 
-    fn run(task: Box<dyn Task>, policy: &mut dyn Policy, seed: u64) -> Episode {
+    fn run(worlds: &[Episode], policy: &mut dyn Policy) -> Vec<Episode> {
+        let task = |world: &Episode| -> (Box<dyn Task>, u64) {
+            (Box::new(Playback::new(world.clone()).unwrap()), world.seed.unwrap())
+        };
+        let mut tasks: Vec<_> = worlds.iter().map(task).collect();
         let options = RolloutOptions { latency_steps: 0, threads: 1 };
-        let clock = || Duration::ZERO;
-        let (episodes, _) =
-            rollout(policy, &mut [(task, seed)], options, &clock, &mut |_| ()).expect("a sound policy");
-        episodes.into_iter().next().expect("one task gives one episode")
+        rollout(policy, &mut tasks, options, &|| Duration::ZERO, &mut |_| ()).unwrap().0
     }
 
     fn recorded(observe: impl Fn(usize) -> f64) -> Episode {
@@ -157,20 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_asked_again_from_its_own_recording_does_the_same() {
-        let mut policy = SinglePrecision(Box::new(Chaotic(interface())));
-        let world = recorded(|i| (i as f64).sin());
-        let done = run(Box::new(Playback::new(world).unwrap()), &mut policy, 5);
-        let mut stored = done.clone();
-        for frame in &mut stored.frames {
+    fn a_policy_asked_again_from_its_own_recording_does_the_same_in_any_company() {
+        let mut policy = Reproducible { policy: Box::new(Chaotic(interface())), at_once: 1 };
+        let worlds = [recorded(|i| (i as f64).sin()), recorded(|i| (i as f64).cos())];
+        let mut stored = run(&worlds, &mut policy);
+        for frame in stored.iter_mut().flat_map(|episode| &mut episode.frames) {
             round(&mut frame.observation.0);
             let exact = frame.action.clone();
             round(&mut frame.action.0);
             assert_eq!(frame.action, exact, "what was done is recorded without loss");
         }
-        let again = run(Box::new(Playback::new(stored.clone()).unwrap()), &mut policy, 5);
-        assert_eq!(again, stored);
-        assert_ne!(run(Box::new(Playback::new(stored.clone()).unwrap()), &mut policy, 6), stored);
+        assert_eq!(run(&stored, &mut policy), stored);
+        assert_eq!(run(&stored[1..], &mut policy), stored[1..]);
+        let mut another = stored[1].clone();
+        another.seed = Some(6);
+        assert_ne!(run(&[another.clone()], &mut policy), [another]);
     }
 
     #[test]

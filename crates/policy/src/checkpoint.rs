@@ -32,6 +32,8 @@ const MANIFEST: &str = "checkpoint.json";
 const WEIGHTS: &str = "weights.safetensors";
 const GOLDEN: &str = "golden.safetensors";
 const SUMS: &str = "SHA256SUMS";
+/// In the name of a folder that is still being written.
+const TEMPORARY: &str = "tmp-";
 /// How far a plan may lie from the golden one, in normalised units: room for another device's rounding, none for
 /// another network.
 const GOLDEN_TOLERANCE: f32 = 5e-3;
@@ -198,7 +200,7 @@ pub(crate) fn write(
     ];
     let sums: String =
         files.iter().map(|(name, bytes)| format!("{}  {name}\n", hex(&Sha256::digest(bytes)))).collect();
-    let temporary = folder.with_extension(format!("tmp-{}", std::process::id()));
+    let temporary = folder.with_extension(format!("{TEMPORARY}{}", std::process::id()));
     if temporary.exists() {
         fs::remove_dir_all(&temporary).map_err(PolicyFailure::io(&temporary))?;
     }
@@ -229,6 +231,18 @@ pub(crate) fn checkpoints_in(folder: &Path) -> Vec<PathBuf> {
         .collect();
     steps.sort();
     steps.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Removes what a training that was killed while it wrote a checkpoint has left in a folder.
+pub(crate) fn remove_unfinished(folder: &Path) -> Result<(), PolicyFailure> {
+    let entries = fs::read_dir(folder).map_err(PolicyFailure::io(folder))?.flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("step_") && name.contains(TEMPORARY) {
+            fs::remove_dir_all(&path).map_err(PolicyFailure::io(&path))?;
+        }
+    }
+    Ok(())
 }
 
 fn resolve(path: &Path) -> Result<PathBuf, PolicyFailure> {

@@ -105,6 +105,7 @@ pub fn train(
     let mut manifest = manifest(config, &data, &dataset);
     let mut trainer = Trainer::new(&manifest, config, device)?;
     manifest.trained.parameters = trainer.list.count();
+    checkpoint::remove_unfinished(paths.out)?;
     let found = checkpoint::checkpoints_in(paths.out).pop();
     let progress = match (found, paths.resume) {
         (Some(folder), true) => resume::load(&folder, config, &mut trainer)?,

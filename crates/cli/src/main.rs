@@ -9,6 +9,7 @@ mod eval;
 mod output;
 mod record;
 mod replay;
+mod replay_view;
 #[cfg(feature = "zenoh")]
 mod robot;
 #[cfg(feature = "zenoh")]

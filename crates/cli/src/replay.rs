@@ -6,19 +6,15 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use nudge_control::{Action, Episode, Interface, Observation, Playback, RolloutOptions, Step, Task, rollout};
+use nudge_control::{Episode, Interface, Playback, RolloutOptions, Step, Task, rollout};
 use nudge_dataset::{Dataset, read_recorded, recording_note};
 use nudge_policy::DiffusionPolicy;
-use nudge_sim::draw;
 use serde::{Deserialize, Serialize};
 
-use crate::animation::write_gif;
 use crate::checkpoint::Device;
 use crate::output;
 use crate::record::{Setup, reproducible};
-
-/// Width of the animation, px.
-const GIF_WIDTH: u32 = 256;
+use crate::replay_view::{ReplayView, ViewArgs};
 
 /// Execute recorded actions again, and ask a policy again what it once did
 ///
@@ -41,14 +37,8 @@ pub struct Replay {
     #[arg(long, value_enum, default_value_t)]
     device: Device,
 
-    /// Show the replay in this rerun recording
-    #[cfg(feature = "rerun")]
-    #[arg(long, value_name = "FILE")]
-    rrd: Option<PathBuf>,
-
-    /// Show the replay as this animated image
-    #[arg(long, value_name = "FILE")]
-    gif: Option<PathBuf>,
+    #[command(flatten)]
+    view: ViewArgs,
 
     /// Print JSON instead of a table
     #[arg(long)]
@@ -119,11 +109,11 @@ impl Replay {
                 self.dir.display()
             );
         }
-        let mut pictures = Pictures::new(&self, &note.interface)?;
+        let mut view = ReplayView::new(&self.view, &episodes)?;
         let mut replayed = Vec::with_capacity(episodes.len());
         for (number, episode) in numbers.iter().zip(&episodes) {
             let execute = |setup: &Setup| {
-                execute(episode, *number, setup.task.build().as_mut(), &mut pictures)
+                execute(episode, *number, setup.task.build().as_mut(), &mut view)
                     .with_context(|| format!("episode {number} of {}", self.dir.display()))
             };
             replayed.push(Replayed {
@@ -134,7 +124,7 @@ impl Replay {
                 policy: None,
             });
         }
-        pictures.finish()?;
+        view.finish(note.interface.control_hz)?;
         if let Some(checkpoint) = &self.checkpoint {
             let mut policy = DiffusionPolicy::load(checkpoint, self.device.into())
                 .with_context(|| format!("cannot plan with {}", checkpoint.display()))?;
@@ -159,14 +149,14 @@ fn execute(
     episode: &Episode,
     number: usize,
     task: &mut dyn Task,
-    pictures: &mut Pictures,
+    view: &mut ReplayView,
 ) -> Result<Execution> {
     if task.interface() != &episode.interface {
         bail!("the simulated task has another interface now than when the episode was recorded");
     }
     let seed = episode.seed.context("it has no seed, so where it began is unknown")?;
     let mut observation = task.reset(seed);
-    pictures.begin(number, seed);
+    view.begin(number, seed);
     let (mut largest_deviation, mut at, mut reward) = (0.0, None, 0.0);
     for (index, frame) in episode.frames.iter().enumerate() {
         let deviations = observation.0.iter().zip(&frame.observation.0).map(|(now, then)| {
@@ -180,7 +170,7 @@ fn execute(
                 at = Some(Place { frame: index, feature: feature_at(&episode.interface, place) });
             }
         }
-        pictures.step(index, task, &observation, &frame.action, reward)?;
+        view.step(index, task, &observation, &frame.action, reward)?;
         let Step { observation: next, reward: now, .. } = task.step(&frame.action);
         (observation, reward) = (next, now);
     }
@@ -206,7 +196,10 @@ fn ask_again(policy: DiffusionPolicy, episodes: &[Episode]) -> Result<Vec<Again>
     }
     let options = RolloutOptions { latency_steps: 0, threads };
     let begun = Instant::now();
-    let (again, _) = rollout(&mut policy, &mut tasks, options, &|| begun.elapsed(), &mut |_| ())?;
+    let bar = output::progress(episodes.len() as u64, "episodes planned");
+    let mut progress = |done: usize| bar.set_position(done as u64);
+    let (again, _) = rollout(&mut policy, &mut tasks, options, &|| begun.elapsed(), &mut progress)?;
+    bar.finish_and_clear();
     let compare = |(then, now): (&Episode, &Episode)| {
         let pairs = || then.frames.iter().zip(&now.frames).map(|(then, now)| (&then.action.0, &now.action.0));
         let Some(frame) = pairs().position(|(then, now)| then != now) else {
@@ -254,77 +247,4 @@ fn print(replayed: &[Replayed], interface: &Interface) {
         table.add_row(row);
     }
     println!("{table}");
-}
-
-/// What the replay leaves to look at.
-struct Pictures {
-    gif: Option<(PathBuf, Vec<nudge_sim::Picture>)>,
-    rate_hz: f64,
-    #[cfg(feature = "rerun")]
-    view: Option<nudge_runtime::View>,
-}
-
-impl Pictures {
-    fn new(args: &Replay, interface: &Interface) -> Result<Self> {
-        #[cfg(feature = "rerun")]
-        let view = match &args.rrd {
-            Some(path) => {
-                let options = nudge_runtime::ViewOptions {
-                    // Nothing waits for a control tick here, so nothing needs to be dropped either.
-                    queue: 1 << 20,
-                    ..nudge_runtime::ViewOptions::new("nudge replay", interface.clone())
-                };
-                Some(nudge_runtime::View::to_file(path, options)?)
-            }
-            None => None,
-        };
-        Ok(Self {
-            gif: args.gif.clone().map(|path| (path, Vec::new())),
-            rate_hz: interface.control_hz,
-            #[cfg(feature = "rerun")]
-            view,
-        })
-    }
-
-    #[cfg_attr(not(feature = "rerun"), expect(unused_variables, clippy::unused_self))]
-    fn begin(&self, episode: usize, seed: u64) {
-        #[cfg(feature = "rerun")]
-        if let Some(view) = &self.view {
-            view.begin_episode(episode as u64, seed);
-        }
-    }
-
-    /// The world before `action`, and the reward of that state.
-    #[cfg_attr(not(feature = "rerun"), expect(unused_variables))]
-    fn step(
-        &mut self,
-        frame: usize,
-        task: &dyn Task,
-        observation: &Observation,
-        action: &Action,
-        reward: f64,
-    ) -> Result<()> {
-        if let Some((_, pictures)) = &mut self.gif {
-            pictures.push(draw(&task.scene(), GIF_WIDTH)?);
-        }
-        #[cfg(feature = "rerun")]
-        if let Some(view) = &self.view {
-            let step = frame as u64;
-            view.world(step, &task.scene(), reward);
-            view.observation(step, observation);
-            view.command(step, action, "replay");
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<()> {
-        if let Some((path, pictures)) = &self.gif {
-            write_gif(path, self.rate_hz, pictures)?;
-        }
-        #[cfg(feature = "rerun")]
-        if let Some(view) = &self.view {
-            view.finish()?;
-        }
-        Ok(())
-    }
 }

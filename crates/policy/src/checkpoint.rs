@@ -75,6 +75,9 @@ struct Golden {
     prediction: Vec<f32>,
 }
 
+/// A tensor's shape and its numbers, row-major.
+pub(crate) type Shaped = (Vec<usize>, Vec<f32>);
+
 /// Named tensors with their shapes, as safetensors hold them.
 pub(crate) type Named = Vec<(String, Vec<usize>, Vec<f32>)>;
 
@@ -289,7 +292,7 @@ pub(crate) fn weights_from(list: &ParameterList, bytes: &[u8]) -> Result<Vec<Vec
     }
 }
 
-pub(crate) fn parse_tensors(bytes: &[u8]) -> Result<HashMap<String, (Vec<usize>, Vec<f32>)>, String> {
+pub(crate) fn parse_tensors(bytes: &[u8]) -> Result<HashMap<String, Shaped>, String> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     tensors
         .iter()

@@ -131,8 +131,11 @@ impl TrainConfig {
             return Err(format!("`training.optimizer.betas` are {:?}, not in 0..1", optimizer.betas));
         }
         let ema = &training.ema;
-        if !(0.0..1.0).contains(&ema.max_decay) || !(ema.power > 0.0 && ema.power <= 1.0) {
-            return Err(format!("`training.ema` is {ema:?}: power lies in 0..=1, max_decay in 0..1"));
+        let in_range = (0.0..1.0).contains(&ema.max_decay) && ema.power > 0.0 && ema.power <= 1.0;
+        if !in_range {
+            return Err(format!(
+                "`training.ema` is {ema:?}: power lies above 0 and up to 1, max_decay in 0..1"
+            ));
         }
         if !(0.0..=0.5).contains(&self.data.validation_share) {
             return Err(format!("`data.validation_share` is {}, not in 0..=0.5", self.data.validation_share));
@@ -163,7 +166,8 @@ fn check_interface(interface: &Interface) -> Result<(), String> {
     for feature in &interface.action {
         let (low, high) = (&feature.limits.low, &feature.limits.high);
         let fits = low.len() == feature.dim() && high.len() == feature.dim();
-        if !fits || low.iter().zip(high).any(|(low, high)| !(low < high)) {
+        let ordered = low.iter().zip(high).all(|(low, high)| low < high);
+        if !(fits && ordered) {
             return Err(format!(
                 "`interface.action` `{}`: limits need {} numbers each, low below high",
                 feature.name,

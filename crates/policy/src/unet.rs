@@ -88,7 +88,7 @@ impl UnetConfig {
         if self.kernel_size.is_multiple_of(2) {
             return Err(format!("`network.kernel_size` is {}, and must be odd", self.kernel_size));
         }
-        if self.diffusion_step_embed_dim < 4 || self.diffusion_step_embed_dim % 2 != 0 {
+        if self.diffusion_step_embed_dim < 4 || !self.diffusion_step_embed_dim.is_multiple_of(2) {
             return Err(format!(
                 "`network.diffusion_step_embed_dim` is {}, and must be even and at least 4",
                 self.diffusion_step_embed_dim

@@ -44,7 +44,7 @@ pub use error::RuntimeError;
 pub use events::OnPlan;
 pub use guard::State;
 #[cfg(feature = "zenoh")]
-pub use robot::{OnStep, RobotEpisode, RobotOptions, RobotReport, simulated_robot};
+pub use robot::{OnBegin, OnStep, RobotEpisode, RobotOptions, RobotReport, simulated_robot};
 pub use robot_file::{
     CommandedFeature, Endpoints, JointField, Message, ObservedFeature, Pace, RobotFile, Sessions,
 };

@@ -16,6 +16,9 @@ use crate::robot_file::{Endpoints, Pace, RobotFile};
 use crate::robot_line::Line;
 use crate::service;
 
+/// Is shown the world as an episode begins, and its seed.
+pub type OnBegin = Box<dyn FnMut(&dyn Task, u64) + Send>;
+
 /// Is shown every step: the world after it, what came of it, and the action that was executed.
 pub type OnStep = Box<dyn FnMut(&dyn Task, &Step, &Action) + Send>;
 
@@ -31,7 +34,7 @@ pub struct RobotOptions {
     /// How long a controller is waited for, before an episode and (lockstep) for a command.
     pub max_wait: Duration,
     /// Is shown the world as each episode begins.
-    pub on_episode: Option<Box<dyn FnMut(&dyn Task, u64) + Send>>,
+    pub on_episode: Option<OnBegin>,
     pub on_step: Option<OnStep>,
     /// Called once the robot listens.
     pub on_ready: Option<Box<dyn FnOnce() + Send>>,

@@ -123,20 +123,14 @@ impl Task for Point {
 }
 
 /// What a [`Counting`] policy does when it is asked.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Behaviour {
     /// How long it plans.
     pub delay: Arc<Mutex<Duration>>,
     pub fail: Arc<AtomicBool>,
     pub panic: Arc<AtomicBool>,
-    /// Requests that it was asked, and the first noise seed of the last batch.
+    /// What it was asked.
     pub asked: Arc<Mutex<Vec<PlanRequest>>>,
-}
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Self { delay: Arc::default(), fail: Arc::default(), panic: Arc::default(), asked: Arc::default() }
-    }
 }
 
 /// Commands the observed first number and as many more as control steps have passed since, and the step itself: a

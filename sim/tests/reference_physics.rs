@@ -157,7 +157,7 @@ fn whole_demonstrations_end_where_the_reference_ends() {
     assert!(agent < 1e-3, "the agent is {agent} px off");
     assert!(median <= 0.01, "median {median} px");
     assert!(p90 <= 0.1, "p90 {p90} px");
-    // Those that differ begin with the agent deep in the block, or push the block through a wall.
+    // Half a dozen of the 206 differ by more than 0.05 px; episode 50, for one, begins with the agent deep in the block.
     assert!(worst <= 2.0, "worst {worst} px");
     assert!(quantile(&mut coverages, 0.9) < 1e-4);
 }

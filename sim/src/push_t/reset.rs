@@ -65,7 +65,7 @@ mod tests {
         // What LeRobot's recording of the first demonstration holds, in f32.
         assert!((x - 222.99382).abs() < 1e-4 && (y - 381.59903).abs() < 1e-4, "{x}, {y}");
 
-        // gym-pusht 0.1.8 on pymunk 7.3.1: `env.reset(seed=0)`, then `env.unwrapped.block.position`.
+        // gym-pusht 0.1.8 on pymunk 6.11.1: `env.reset(seed=0)`, then `env.unwrapped.block.position`.
         let (agent, [x, y, angle]) = start(ResetRule::Gym, 0);
         assert_eq!((agent, angle), ([390.0, 304.0], -2.8841484100105235));
         let (sin, cos) = angle.sin_cos();

@@ -88,7 +88,7 @@ mod tests {
         let mut nanos: Vec<u64> = Vec::new();
         for _ in 0..10_000 {
             seed = nudge_control::split_mix_64(seed);
-            nanos.push((seed >> 40) + 1 << (seed % 16));
+            nanos.push(((seed >> 40) + 1) << (seed % 16));
         }
         let mut histogram = Histogram::default();
         nanos.iter().for_each(|ns| histogram.record(Duration::from_nanos(*ns)));

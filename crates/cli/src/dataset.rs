@@ -8,7 +8,7 @@ use comfy_table::{Cell, CellAlignment};
 use nudge_dataset::{Dataset, DatasetInfo, FeatureStats, NonFinite};
 use serde::Serialize;
 
-use crate::output;
+use crate::output::{self, say};
 
 /// Look into recorded data sets
 #[derive(Args)]
@@ -77,8 +77,8 @@ fn lengths(dataset: &Dataset) -> Lengths {
 fn print(dir: &Path, dataset: &Dataset, lengths: Lengths, non_finite: Option<&[NonFinite]>) {
     let info = dataset.info();
     let seconds = info.frames as f64 / info.fps;
-    println!("{} (LeRobot {})", dir.display(), info.codebase_version);
-    println!(
+    say!("{} (LeRobot {})", dir.display(), info.codebase_version);
+    say!(
         "{} episodes, {} frames at {} Hz ({:.1} min); an episode is {} to {} frames long (median {})",
         info.episodes,
         info.frames,
@@ -89,10 +89,10 @@ fn print(dir: &Path, dataset: &Dataset, lengths: Lengths, non_finite: Option<&[N
         lengths.median
     );
     if let Some(robot) = &info.robot_type {
-        println!("robot: {robot}");
+        say!("robot: {robot}");
     }
     for task in &info.tasks {
-        println!("task: {task}");
+        say!("task: {task}");
     }
     // A set without statistics is a set all the same.
     let stats = dataset.stats().unwrap_or_default();
@@ -110,14 +110,17 @@ fn print(dir: &Path, dataset: &Dataset, lengths: Lengths, non_finite: Option<&[N
             Cell::new(shortened(&feature.names)),
         ]);
     }
-    println!("{table}");
+    say!("{table}");
     match non_finite {
         None => {}
-        Some([]) => println!("all numbers are finite"),
+        Some([]) => say!("all numbers are finite"),
         Some(found) => found.iter().for_each(|found| {
-            println!(
+            say!(
                 "{}: {} numbers are NaN or infinite, the first in episode {}, frame {}",
-                found.feature, found.values, found.episode, found.frame
+                found.feature,
+                found.values,
+                found.episode,
+                found.frame
             );
         }),
     }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::animation::write_gif;
 use crate::checkpoint::PlanArgs;
 use crate::eval::Rule;
-use crate::output;
+use crate::output::{self, say};
 use crate::robot::{PaceChoice, Summary, build_task, shipped_robot, stop_on_ctrl_c, with_free_port};
 use crate::serve::print_report;
 
@@ -132,9 +132,9 @@ impl Demo {
         } else {
             report.robot.print();
             print_report(&report.controller);
-            println!("look at {}", gif.display());
+            say!("look at {}", gif.display());
             #[cfg(feature = "rerun")]
-            println!("and at {} with `rerun` 0.36.3", self.out.join("demo.rrd").display());
+            say!("and at {} with `rerun` 0.36.3", self.out.join("demo.rrd").display());
         }
         Ok(ExitCode::SUCCESS)
     }

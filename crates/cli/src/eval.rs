@@ -14,7 +14,7 @@ use nudge_sim::push_t::{PushTConfig, ResetRule};
 use serde::Serialize;
 
 use crate::checkpoint::PolicyArgs;
-use crate::output;
+use crate::output::{self, say};
 
 /// How Push-T draws its starts
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -193,7 +193,7 @@ impl Report {
                 &row.steps.to_string(),
             ]);
         }
-        println!("{rows}");
+        say!("{rows}");
         let mut scores: Vec<f64> = self.per_episode.iter().map(|row| row.score).collect();
         scores.sort_by(f64::total_cmp);
         let interval = |ci: Interval| format!("[{:.3}, {:.3}]", ci.low, ci.high);
@@ -201,10 +201,15 @@ impl Report {
         summary.add_row(["score", &format!("{:.3}", self.score), &interval(self.score_ci)]);
         summary.add_row(["success", &format!("{:.3}", self.success), &interval(self.success_ci)]);
         summary.add_row(["median score", &format!("{:.3}", quantile(&scores, 0.5)), ""]);
-        println!("{summary}");
-        println!(
+        say!("{summary}");
+        say!(
             "{} episodes from seed {}, {} control steps and {} plans in {:.1} s ({:.0} plans/s)",
-            self.episodes, self.seed, self.control_steps, self.plans, self.wall_secs, self.plans_per_second
+            self.episodes,
+            self.seed,
+            self.control_steps,
+            self.plans,
+            self.wall_secs,
+            self.plans_per_second
         );
     }
 }

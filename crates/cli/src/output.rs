@@ -1,8 +1,27 @@
 //! Tables to read, files to parse, and bars to wait by.
 
+use std::io::Write as _;
+
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+/// Prints a line on standard output. Where nobody reads any more (`nudge ... | head`), the program ends, quietly.
+macro_rules! say {
+    ($($line:tt)*) => { $crate::output::line(format_args!($($line)*)) };
+}
+pub(crate) use say;
+
+/// What [`say`] calls.
+pub fn line(line: std::fmt::Arguments) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        let gone = error.kind() == std::io::ErrorKind::BrokenPipe;
+        if !gone {
+            eprintln!("error: cannot write to standard output: {error}");
+        }
+        std::process::exit(if gone { 0 } else { 1 });
+    }
+}
 
 /// A table with a header, in the one style of this program.
 pub fn table<const N: usize>(header: [&str; N]) -> Table {
@@ -14,7 +33,7 @@ pub fn table<const N: usize>(header: [&str; N]) -> Table {
 
 /// Pretty JSON on standard output, for machines.
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    say!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::PlanArgs;
 use crate::eval::{Rule, task_config};
-use crate::output;
+use crate::output::{self, say};
 
 /// Episodes that run side by side; what is recorded does not depend on it.
 const SIDE_BY_SIDE: usize = 256;
@@ -186,9 +186,9 @@ impl Report {
         let score_ci = self.score_ci.map_or_else(String::new, interval);
         table.add_row(["score", &format!("{:.3}", self.score), &score_ci]);
         table.add_row(["success", &format!("{:.3}", self.success), &interval(self.success_ci)]);
-        println!("{table}");
-        println!("{} plans in {:.1} s, from seed {}", self.plans, self.wall_secs, self.seed);
-        println!(
+        say!("{table}");
+        say!("{} plans in {:.1} s, from seed {}", self.plans, self.wall_secs, self.seed);
+        say!(
             "{} is a LeRobot v3.0 data set; see `nudge dataset info` and `nudge replay`",
             self.out.display()
         );

@@ -12,7 +12,7 @@ use nudge_policy::DiffusionPolicy;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Device;
-use crate::output;
+use crate::output::{self, say};
 use crate::record::{Setup, reproducible};
 use crate::replay_view::{ReplayView, ViewArgs};
 
@@ -246,5 +246,5 @@ fn print(replayed: &[Replayed], interface: &Interface) {
         });
         table.add_row(row);
     }
-    println!("{table}");
+    say!("{table}");
 }

@@ -16,7 +16,7 @@ use nudge_sim::push_t::PushTConfig;
 use serde::Serialize;
 
 use crate::eval::Rule;
-use crate::output;
+use crate::output::{self, say};
 
 /// Who waits for whom
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -170,9 +170,9 @@ impl Summary {
                 episode.steps_without_command.to_string(),
             ]);
         }
-        println!("{rows}");
+        say!("{rows}");
         let interval = |ci: Interval| format!(" [{:.3}, {:.3}]", ci.low, ci.high);
-        println!(
+        say!(
             "score {:.3}{}, success {:.3}{} over {} episodes (95 % intervals)",
             self.score,
             self.score_ci.map(interval).unwrap_or_default(),

@@ -13,7 +13,7 @@ use nudge_runtime::{Quantiles, RobotFile, ServeOptions, ServeReport, serve};
 use serde_json::json;
 
 use crate::checkpoint::PolicyArgs;
-use crate::output;
+use crate::output::{self, say};
 use crate::robot::stop_on_ctrl_c;
 
 /// Drive a robot on the bus with a policy
@@ -133,7 +133,7 @@ pub fn print_report(report: &ServeReport) {
         let count = times.count.to_string();
         stages.add_row([name, &count, &ms(times.p50), &ms(times.p99), &ms(times.p999), &ms(times.max)]);
     }
-    println!("{stages}");
+    say!("{stages}");
     let counted: Vec<String> = report
         .counters
         .iter()
@@ -141,5 +141,5 @@ pub fn print_report(report: &ServeReport) {
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
     let counted = if counted.is_empty() { "none".into() } else { counted.join(", ") };
-    println!("{} commands, {} plans; held, limited or refused: {counted}", report.commands, report.plans);
+    say!("{} commands, {} plans; held, limited or refused: {counted}", report.commands, report.plans);
 }

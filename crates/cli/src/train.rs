@@ -12,7 +12,7 @@ use clap::Args;
 use nudge_policy::{TrainConfig, TrainEvent, TrainPaths, train};
 
 use crate::checkpoint::Device;
-use crate::output;
+use crate::output::{self, say};
 
 /// Exit status of a training that was stopped and can be resumed.
 const STOPPED: u8 = 130;
@@ -70,16 +70,11 @@ impl Train {
         if self.json {
             output::print_json(&report)?;
         } else if report.finished {
-            println!(
-                "trained {} steps in {:.0} s: {}",
-                report.step,
-                report.seconds,
-                report.checkpoint.display()
-            );
-            println!("next: nudge eval {}", report.checkpoint.display());
+            say!("trained {} steps in {:.0} s: {}", report.step, report.seconds, report.checkpoint.display());
+            say!("next: nudge eval {}", report.checkpoint.display());
         } else {
-            println!("stopped at step {}; nothing is lost: {}", report.step, report.checkpoint.display());
-            println!("to go on: nudge train {} --resume {}", self.config.display(), out.display());
+            say!("stopped at step {}; nothing is lost: {}", report.step, report.checkpoint.display());
+            say!("to go on: nudge train {} --resume {}", self.config.display(), out.display());
         }
         Ok(if report.finished { ExitCode::SUCCESS } else { ExitCode::from(STOPPED) })
     }

@@ -56,7 +56,7 @@ struct Pace {
     period: Duration,
     /// Whether this step has its observation.
     observed: bool,
-    /// One that came in this step after that, and belongs to the next.
+    /// One that came in this step after that: the next step's, if that brings none of its own.
     newer: Option<Newer>,
 }
 
@@ -80,6 +80,7 @@ impl Pace {
                 if self.observed {
                     self.newer = Some(newer);
                 } else {
+                    self.newer = None;
                     self.observe(driver, signals, newer);
                 }
             }
@@ -125,6 +126,11 @@ impl Pace {
         while let Ok(plan) = driver.planner().plans().try_recv() {
             driver.take_plan(plan);
         }
+        if !self.observed
+            && let Some(newer) = self.newer.take()
+        {
+            self.observe(driver, signals, newer);
+        }
         let (sent, reason) = driver.command(now, None);
         self.schedule.advance(signals.now());
         if !sent {
@@ -133,9 +139,6 @@ impl Pace {
             self.schedule.release();
         }
         self.observed = false;
-        if let Some(newer) = self.newer.take() {
-            self.observe(driver, signals, newer);
-        }
     }
 
     fn restart(&mut self) {

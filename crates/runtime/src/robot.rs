@@ -151,7 +151,8 @@ fn run_episode(
         if options.stop.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        deadline += line.period;
+        // A robot that was late itself goes on from now: no step is denied its time.
+        deadline = (deadline + line.period).max(Instant::now() + line.period / 2);
         let command = line.exchange(&observation, deadline, &options.stop, options.max_wait)?;
         episode.steps_without_command += usize::from(command.is_none());
         let action = command.map_or_else(|| task.hold_action(), Action);

@@ -6,19 +6,25 @@ use std::time::Duration;
 ///
 /// A tick lies half a period behind the observation that it answers, where jitter on neither side makes it miss one: the
 /// first observation of an episode sets the phase. A robot whose clock runs a little differently is followed once its
-/// observations have come half way to a tick, by at most 2 % of a period a tick; otherwise the deadlines do not move.
+/// observations have come half way to a tick, by at most 2 % of a period a tick; one whose clock has jumped, by one jump.
+/// Otherwise the deadlines do not move.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     period: Duration,
     next: Duration,
     last: Option<Duration>,
     aligned: bool,
+    /// Observations in a row that came too near to a tick.
+    astray: u32,
 }
+
+/// So many observations in a row that come too near to a tick, though they are followed, are a jump.
+const JUMP: u32 = 5;
 
 impl Schedule {
     /// Ticks from `now` on.
     pub fn new(period: Duration, now: Duration) -> Self {
-        Self { period, next: now, last: None, aligned: false }
+        Self { period, next: now, last: None, aligned: false, astray: 0 }
     }
 
     /// When the next tick is due.
@@ -39,23 +45,35 @@ impl Schedule {
 
     /// An observation was received at `now`.
     pub fn observed(&mut self, now: Duration) {
-        let half = self.period / 2;
         if !self.aligned {
-            self.aligned = true;
-            let earliest = self.last.map_or(now, |last| last + self.period);
-            self.next = now + half;
-            while self.next < earliest {
-                self.next += self.period;
-            }
+            self.align(now, self.period);
             return;
         }
         // How much later than half a period before the tick it came, folded into half a period either way.
         let period = self.period.as_secs_f64();
-        let late = (now + half).as_secs_f64() - self.next.as_secs_f64();
+        let late = (now + self.period / 2).as_secs_f64() - self.next.as_secs_f64();
         let late = late - (late / period).round() * period;
-        if late.abs() > period / 4.0 {
-            let shift = self.period / 50;
-            self.next = if late > 0.0 { self.next + shift } else { self.next.saturating_sub(shift) };
+        if late.abs() <= period / 4.0 {
+            self.astray = 0;
+            return;
+        }
+        self.astray += 1;
+        if self.astray == JUMP {
+            self.align(now, self.period / 2);
+            return;
+        }
+        let shift = self.period / 50;
+        self.next = if late > 0.0 { self.next + shift } else { self.next.saturating_sub(shift) };
+    }
+
+    /// Puts the next tick half a period behind an observation at `now`, at least `interval` after the last one.
+    fn align(&mut self, now: Duration, interval: Duration) {
+        self.aligned = true;
+        self.astray = 0;
+        self.next = now + self.period / 2;
+        let earliest = self.last.map_or(now, |last| last + interval);
+        while self.next < earliest {
+            self.next += self.period;
         }
     }
 
@@ -119,6 +137,28 @@ mod tests {
             let jitter = [0, 24, 48][tick as usize % 3];
             schedule.observed(ms(100) + PERIOD * tick + ms(jitter) - ms(24));
             assert_eq!(schedule.deadline(), ms(150) + PERIOD * tick);
+        }
+    }
+
+    #[test]
+    fn a_robot_whose_clock_jumps_is_followed_at_once_and_no_interval_is_shorter_than_half_a_period() {
+        for jump in [30, 50, 70] {
+            let mut schedule = Schedule::new(PERIOD, ms(0));
+            schedule.observed(ms(100));
+            let (mut last, mut phase) = (None, ms(0));
+            for step in 1..40 {
+                let seen = ms(100 + jump) + PERIOD * step;
+                while schedule.deadline() < seen {
+                    let deadline = schedule.deadline();
+                    assert!(last.is_none_or(|last| deadline >= last + PERIOD / 2));
+                    last = Some(deadline);
+                    schedule.advance(deadline);
+                }
+                schedule.observed(seen);
+                phase = schedule.deadline() - seen;
+                assert!(step < 10 || (ms(25)..=ms(75)).contains(&phase), "{jump}: {phase:?} at step {step}");
+            }
+            assert!((ms(25)..=ms(75)).contains(&phase));
         }
     }
 

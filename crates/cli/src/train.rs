@@ -74,7 +74,8 @@ impl Train {
             say!("next: nudge eval {}", report.checkpoint.display());
         } else {
             say!("stopped at step {}; nothing is lost: {}", report.step, report.checkpoint.display());
-            say!("to go on: nudge train {} --resume {}", self.config.display(), out.display());
+            let data = self.data.map(|data| format!(" --data {}", data.display())).unwrap_or_default();
+            say!("to go on: nudge train {}{data} --resume {}", self.config.display(), out.display());
         }
         Ok(if report.finished { ExitCode::SUCCESS } else { ExitCode::from(STOPPED) })
     }

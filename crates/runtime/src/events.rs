@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nudge_control::{Action, ActionChunk, Observation};
+use nudge_control::ActionChunk;
+#[cfg(feature = "rerun")]
+use nudge_control::{Action, Observation};
 use tokio::sync::oneshot;
 
 use crate::guard::State;
@@ -88,7 +90,7 @@ pub(crate) struct Watch {
     pub view: Option<View>,
 }
 
-#[cfg_attr(not(feature = "rerun"), expect(unused_variables, clippy::unused_self))]
+#[cfg_attr(not(feature = "rerun"), expect(unused_variables))]
 impl Watch {
     pub(crate) fn episode(&self, episode: u64, seed: Option<u64>) {
         #[cfg(feature = "rerun")]

@@ -4,6 +4,8 @@
 //! any `Task` on the bus as a simulated robot. It must never know burn or rapier. Threads: the control loop, which
 //! waits for nobody; the planner, which owns the policy; the bus side, a tokio runtime around zenoh.
 
+#![cfg_attr(not(feature = "zenoh"), allow(dead_code, reason = "without the bus there is nothing to drive"))]
+
 mod assembly;
 mod attachment;
 #[cfg(feature = "zenoh")]

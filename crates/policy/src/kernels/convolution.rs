@@ -64,17 +64,7 @@ pub(crate) fn backward(
     let rows = signal_to_rows(shape, grad);
     let bias_grad = rows.chunks_exact(shape.columns()).map(|row| row.iter().sum()).collect();
     let columns = unfold(shape, input);
-    let mut weight_grad = vec![0.0; shape.output_channels * shape.depth()];
-    product(
-        shape.output_channels,
-        shape.depth(),
-        shape.columns(),
-        &mut weight_grad,
-        &rows,
-        false,
-        &columns,
-        true,
-    );
+    let weight_grad = weight_gradient(shape, &rows, &columns);
     let input_grad = with_input.then(|| {
         let mut columns = columns;
         product(
@@ -125,18 +115,15 @@ pub(crate) fn transposed_backward(
     let mut input_grad = vec![0.0; shape.output_len()];
     rows_to_signal(shape, &rows, None, &mut input_grad);
     let rows = signal_to_rows(shape, input);
-    let mut weight_grad = vec![0.0; shape.output_channels * shape.depth()];
-    product(
-        shape.output_channels,
-        shape.depth(),
-        shape.columns(),
-        &mut weight_grad,
-        &rows,
-        false,
-        &columns,
-        true,
-    );
+    let weight_grad = weight_gradient(shape, &rows, &columns);
     (input_grad, weight_grad, bias_grad)
+}
+
+/// `[Cout, B * Lout]` times the transpose of `[C * K, B * Lout]`.
+fn weight_gradient(shape: &Convolution, rows: &[f32], columns: &[f32]) -> Vec<f32> {
+    let mut gradient = vec![0.0; shape.output_channels * shape.depth()];
+    product(shape.output_channels, shape.depth(), shape.columns(), &mut gradient, rows, false, columns, true);
+    gradient
 }
 
 /// `[B, C, L]` to columns `[C * K, B * Lout]`.

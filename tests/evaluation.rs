@@ -35,12 +35,8 @@ fn the_shipped_policy_solves_push_t_the_same_way_in_any_company() {
 #[test]
 fn seeds_reset_rules_and_latency_change_the_episodes() {
     let plain = report(&["--episodes", "2"]);
-    let others: [&[&str]; 4] = [
-        &["--seed", "7"],
-        &["--reset-rule", "gym"],
-        &["--latency-steps", "2"],
-        &["--executed", "4"],
-    ];
+    let others: [&[&str]; 4] =
+        [&["--seed", "7"], &["--reset-rule", "gym"], &["--latency-steps", "2"], &["--executed", "4"]];
     for change in others {
         let other = report(&[&["--episodes", "2"], change].concat());
         assert_ne!(plain["per_episode"], other["per_episode"], "{change:?}");

@@ -3,15 +3,16 @@
 //! This is the only room that knows rapier. It must never know a policy, the network behind it, or the runtime: a task
 //! takes actions and gives observations, and whoever makes the actions lives elsewhere. Time and seeds are arguments.
 
+mod demonstration;
 mod draw;
 mod numpy;
 pub mod push_t;
 
-use nudge_control::Task;
+use nudge_control::{Episode, Task};
 use serde::{Deserialize, Serialize};
 
 pub use draw::{Picture, draw};
-use push_t::{PushT, PushTConfig};
+use push_t::{PushT, PushTConfig, PushTExpert};
 
 /// What this room can refuse.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -37,6 +38,15 @@ impl TaskConfig {
     pub fn build(&self) -> Box<dyn Task> {
         match self {
             Self::PushT(config) => Box::new(PushT::new(*config)),
+        }
+    }
+
+    /// The episode of this seed, demonstrated by the task's expert, which may fail: ask `Episode::success`.
+    pub fn demonstrate(&self, seed: u64) -> Episode {
+        match self {
+            Self::PushT(config) => {
+                demonstration::demonstrate(&mut PushT::new(*config), &mut PushTExpert::default(), seed)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The world is a square of 512 px; y grows downward in drawings. It behaves as the two public environments do
 //! (diffusion_policy's `pusht_env.py` and gym-pusht 0.1.8): demonstrations recorded there replay here.
 
+mod expert;
 mod geometry;
 mod physics;
 mod reset;
@@ -18,6 +19,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::SimError;
+pub(crate) use expert::PushTExpert;
 use geometry::{KEYPOINTS, WORLD_PX};
 use physics::{DT, World};
 pub use reset::ResetRule;

@@ -30,6 +30,10 @@ pub struct Train {
     #[arg(long)]
     data: Option<PathBuf>,
 
+    /// Learn from the first N episodes of the data set only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    episodes: Option<u64>,
+
     /// Folder for checkpoints and log; runs/<name of the configuration> if not given
     #[arg(long)]
     out: Option<PathBuf>,
@@ -51,7 +55,10 @@ impl Train {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let text = std::fs::read_to_string(&self.config)
             .with_context(|| format!("cannot read {}", self.config.display()))?;
-        let config = TrainConfig::from_toml(&text).with_context(|| self.config.display().to_string())?;
+        let mut config = TrainConfig::from_toml(&text).with_context(|| self.config.display().to_string())?;
+        if let Some(episodes) = self.episodes {
+            config.data.episodes = Some(usize::try_from(episodes)?);
+        }
         let name = self.config.file_stem().unwrap_or_default();
         let out = self.resume.clone().or(self.out).unwrap_or_else(|| Path::new("runs").join(name));
         if self.resume.is_some() && !out.is_dir() {
@@ -75,7 +82,13 @@ impl Train {
         } else {
             say!("stopped at step {}; nothing is lost: {}", report.step, report.checkpoint.display());
             let data = self.data.map(|data| format!(" --data {}", data.display())).unwrap_or_default();
-            say!("to go on: nudge train {}{data} --resume {}", self.config.display(), out.display());
+            let episodes =
+                self.episodes.map(|episodes| format!(" --episodes {episodes}")).unwrap_or_default();
+            say!(
+                "to go on: nudge train {}{data}{episodes} --resume {}",
+                self.config.display(),
+                out.display()
+            );
         }
         Ok(if report.finished { ExitCode::SUCCESS } else { ExitCode::from(STOPPED) })
     }

@@ -28,6 +28,9 @@ pub struct DataConfig {
     pub path: String,
     /// Share of the episodes that is held out for validation, 0..=0.5.
     pub validation_share: f64,
+    /// Learn from this many episodes, the first of the set; from all of them if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub episodes: Option<usize>,
     /// A symmetry of the task: half of the training windows are replaced by their mirror images.
     #[serde(default)]
     pub symmetry: Option<Symmetry>,
@@ -139,6 +142,9 @@ impl TrainConfig {
         }
         if !(0.0..=0.5).contains(&self.data.validation_share) {
             return Err(format!("`data.validation_share` is {}, not in 0..=0.5", self.data.validation_share));
+        }
+        if self.data.episodes == Some(0) {
+            return Err("`data.episodes` is 0: leave it out to learn from all of them".into());
         }
         match &self.data.symmetry {
             Some(symmetry) => symmetry.check(&self.interface),

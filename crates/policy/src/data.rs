@@ -28,6 +28,9 @@ pub(crate) struct TrainingData {
     validation: Split,
     /// The mirror image of every training episode, when the task has a symmetry.
     mirrored: Option<Split>,
+    /// Episodes and frames read, those held out included.
+    pub episodes: usize,
+    pub frames: usize,
     pub observation: Normalizer,
     pub action: Normalizer,
 }
@@ -39,10 +42,10 @@ struct Split {
 }
 
 impl TrainingData {
-    /// Reads a whole data set, and holds episodes out.
+    /// Reads a data set, or the first `config.data.episodes` of it, and holds episodes out.
     ///
     /// # Errors
-    /// When the set lacks a feature of the interface, has it in another shape, or holds numbers that are not finite.
+    /// When the set is smaller than that, lacks a feature of the interface, has it in another shape, or holds numbers that are not finite.
     pub fn load(config: &TrainConfig, dataset: &Dataset) -> Result<Self, PolicyFailure> {
         let interface = &config.interface;
         let info = dataset.info();
@@ -65,7 +68,15 @@ impl TrainingData {
                 )));
             }
         }
-        let tables = dataset.read_all(&[observed.clone(), acted.clone()].concat())?;
+        let recorded = dataset.episode_count();
+        let episodes = config.data.episodes.unwrap_or(recorded);
+        if episodes > recorded {
+            return Err(PolicyFailure::Data(format!(
+                "it holds {recorded} episodes, and `data.episodes` asks for {episodes}"
+            )));
+        }
+        let mut tables = dataset.read_all(&[observed.clone(), acted.clone()].concat())?;
+        tables.truncate(episodes);
         let mut held_out = held_out(tables.len(), config.data.validation_share, config.seed);
         let mut rows = Vec::new();
         for (episode, features) in tables.iter().enumerate() {
@@ -79,6 +90,7 @@ impl TrainingData {
             let (observation, action) = features.split_at(observed.len());
             rows.push((join(observation), join(action)));
         }
+        let frames = rows.iter().map(|(_, action)| action.rows).sum();
         let mirrored = config.data.symmetry.as_ref().map(|symmetry| mirror(symmetry, interface, &rows));
         let all = || rows.iter().chain(mirrored.iter().flatten());
         let fit = |dim, pick: fn(&(Table, Table)) -> &Table| {
@@ -107,7 +119,17 @@ impl TrainingData {
                 horizon.predicted
             )));
         }
-        Ok(Self { horizon, seed: config.seed, train, validation, mirrored, observation, action })
+        Ok(Self {
+            horizon,
+            seed: config.seed,
+            train,
+            validation,
+            mirrored,
+            episodes,
+            frames,
+            observation,
+            action,
+        })
     }
 
     /// Windows in one pass over the training episodes.

@@ -102,7 +102,7 @@ pub fn train(
     let dataset = Dataset::open(path)?;
     let data = TrainingData::load(config, &dataset)?;
     std::fs::create_dir_all(paths.out).map_err(PolicyFailure::io(paths.out))?;
-    let mut manifest = manifest(config, &data, &dataset);
+    let mut manifest = manifest(config, &data);
     let mut trainer = Trainer::new(&manifest, config, device)?;
     manifest.trained.parameters = trainer.list.count();
     checkpoint::remove_unfinished(paths.out)?;
@@ -123,7 +123,7 @@ pub fn train(
         step: progress.step,
         steps: training.steps,
         parameters: manifest.trained.parameters,
-        episodes: dataset.episode_count(),
+        episodes: data.episodes,
         held_out: data.validation_episodes(),
         windows: data.train_windows(),
     });
@@ -164,7 +164,7 @@ pub fn train(
     Ok(TrainReport { step, finished: step >= training.steps, checkpoint, seconds })
 }
 
-fn manifest(config: &TrainConfig, data: &TrainingData, dataset: &Dataset) -> Manifest {
+fn manifest(config: &TrainConfig, data: &TrainingData) -> Manifest {
     Manifest {
         format: checkpoint::FORMAT,
         task: config.task.clone(),
@@ -177,8 +177,8 @@ fn manifest(config: &TrainConfig, data: &TrainingData, dataset: &Dataset) -> Man
             seed: config.seed,
             steps: 0,
             samples: 0,
-            episodes: dataset.episode_count(),
-            frames: dataset.frame_count(),
+            episodes: data.episodes,
+            frames: data.frames,
             parameters: 0,
             seconds: 0.0,
         },

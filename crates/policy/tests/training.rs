@@ -54,6 +54,10 @@ fn config() -> TrainConfig {
 
 /// Points on circles of several sizes, each to be moved to the next point.
 fn circles(dir: &Path) -> PathBuf {
+    circles_of(dir, 12)
+}
+
+fn circles_of(dir: &Path, count: usize) -> PathBuf {
     let at = |episode: usize, step: usize| {
         let (radius, angle) = (0.5 + 0.05 * episode as f64, 0.3 * step as f64);
         vec![radius * angle.cos(), radius * angle.sin()]
@@ -66,7 +70,7 @@ fn circles(dir: &Path) -> PathBuf {
         success: false,
         done: step == 29,
     };
-    let episodes: Vec<Episode> = (0..12)
+    let episodes: Vec<Episode> = (0..count)
         .map(|episode| Episode {
             task: "test".into(),
             interface: config().interface,
@@ -75,7 +79,7 @@ fn circles(dir: &Path) -> PathBuf {
         })
         .collect();
     let recording = Recording { instruction: "go round".into(), ..Recording::default() };
-    let path = dir.join("circles");
+    let path = dir.join(format!("circles_{count}"));
     write_episodes(&path, &episodes, &recording).unwrap();
     path
 }
@@ -153,6 +157,22 @@ fn a_stopped_training_resumes_to_the_bit() {
 }
 
 #[test]
+fn the_first_episodes_of_a_set_teach_what_a_set_of_them_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut of_many = config();
+    of_many.training.steps = 5;
+    let of_few = of_many.clone();
+    of_many.data.episodes = Some(7);
+    let out = |name: &str| dir.path().join(name);
+    let (twelve, seven) = (circles(dir.path()), circles_of(dir.path(), 7));
+    let many = run(&of_many, &twelve, &out("many"), false, 5).unwrap();
+    let few = run(&of_few, &seven, &out("few"), false, 5).unwrap();
+    let all = run(&of_few, &twelve, &out("all"), false, 5).unwrap();
+    assert_eq!(weights(&many.checkpoint), weights(&few.checkpoint));
+    assert_ne!(weights(&many.checkpoint), weights(&all.checkpoint));
+}
+
+#[test]
 fn another_configuration_or_a_used_folder_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let data = circles(dir.path());
@@ -214,6 +234,7 @@ fn data_that_does_not_fit_is_named() {
     refused(|config| config.interface.observation[0].shape = vec![3], "`observation.state` holds 2");
     refused(|config| config.interface.observation[0].name = "observation.pose".into(), "observation.pose");
     refused(|config| config.interface.control_hz = 20.0, "10 Hz");
+    refused(|config| config.data.episodes = Some(1000), "asks for 1000");
     refused(|config| config.policy.horizon.predicted = 64, "no training episode is long enough");
     let missing = run(&config(), &dir.path().join("none"), &out, false, 1).unwrap_err();
     assert!(missing.to_string().contains("none"), "{missing}");
@@ -234,6 +255,7 @@ fn configurations_name_the_field_that_is_wrong() {
         ),
         ("learning_rate = 1e-3", "learning_rate = -1.0", "learning_rate"),
         ("validation_share = 0.2", "validation_share = 0.9", "validation_share"),
+        ("validation_share = 0.2", "validation_share = 0.2\nepisodes = 0", "data.episodes"),
         ("seed = 3", "seed = 3\nsede = 4", "sede"),
         ("low = [-2.0, -2.0]", "low = [-2.0]", "interface.action"),
         ("executed = 4", "executed = 8", "horizon.executed"),

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::animation::write_gif;
 use crate::checkpoint::PlanArgs;
-use crate::eval::Rule;
+use crate::task::Rule;
 use crate::output::{self, say};
 use crate::robot::{PaceChoice, Summary, build_task, shipped_robot, stop_on_ctrl_c, with_free_port};
 use crate::serve::print_report;

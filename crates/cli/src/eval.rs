@@ -4,39 +4,17 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use nudge_control::{
     Episode, Interval, Policy as _, RolloutOptions, RolloutStats, Task, mean_interval, quantile, rollout,
     wilson_interval,
 };
 use nudge_sim::TaskConfig;
-use nudge_sim::push_t::{PushTConfig, ResetRule};
 use serde::Serialize;
 
 use crate::checkpoint::PolicyArgs;
 use crate::output::{self, say};
-
-/// How Push-T draws its starts
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Rule {
-    /// diffusion_policy's environment
-    Dp,
-    /// diffusion_policy's low-dimensional evaluation, and the human demonstrations
-    #[default]
-    DpLegacy,
-    /// gym-pusht
-    Gym,
-}
-
-impl From<Rule> for ResetRule {
-    fn from(rule: Rule) -> Self {
-        match rule {
-            Rule::Dp => Self::Dp,
-            Rule::DpLegacy => Self::DpLegacy,
-            Rule::Gym => Self::Gym,
-        }
-    }
-}
+use crate::task::TaskArgs;
 
 /// Prove a policy in simulation: score and success with 95 % intervals
 ///
@@ -55,9 +33,8 @@ pub struct Eval {
     #[arg(long, default_value_t = 100_000)]
     seed: u64,
 
-    /// How starts are drawn from seeds
-    #[arg(long, value_enum, default_value_t)]
-    reset_rule: Rule,
+    #[command(flatten)]
+    options: TaskArgs,
 
     /// Execute every plan this many control steps after what it was made from was seen
     #[arg(long, default_value_t = 0)]
@@ -79,7 +56,7 @@ struct Report {
     checkpoint: String,
     episodes: usize,
     seed: u64,
-    reset_rule: ResetRule,
+    setup: TaskConfig,
     sampler: nudge_policy::SamplerConfig,
     executed: usize,
     latency_steps: usize,
@@ -110,7 +87,7 @@ impl Eval {
         }
         let mut policy = self.policy.load()?;
         let task = policy.manifest().task.clone();
-        let config = task_config(&task, self.reset_rule.into())?;
+        let config = self.options.named(&task)?;
         let sampler = policy.manifest().policy.sampler;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let options = RolloutOptions { latency_steps: self.latency_steps, threads };
@@ -133,7 +110,7 @@ impl Eval {
             stats.plan_time += part.plan_time;
         }
         bar.finish_and_clear();
-        let report = self.report(task, sampler, policy.horizon().executed, &episodes, stats, begun.elapsed());
+        let report = self.report(task, config, sampler, policy.horizon().executed, &episodes, stats, begun.elapsed());
         if self.json {
             output::print_json(&report)?;
         } else {
@@ -145,6 +122,7 @@ impl Eval {
     fn report(
         &self,
         task: String,
+        config: TaskConfig,
         sampler: nudge_policy::SamplerConfig,
         executed: usize,
         episodes: &[Episode],
@@ -164,7 +142,7 @@ impl Eval {
             checkpoint: self.policy.checkpoint.display().to_string(),
             episodes: n,
             seed: self.seed,
-            reset_rule: self.reset_rule.into(),
+            setup: config,
             sampler,
             executed,
             latency_steps: self.latency_steps,
@@ -211,13 +189,5 @@ impl Report {
             self.wall_secs,
             self.plans_per_second
         );
-    }
-}
-
-/// The simulated task that a checkpoint was trained for.
-pub fn task_config(task: &str, reset_rule: ResetRule) -> anyhow::Result<TaskConfig> {
-    match task {
-        "push_t" => Ok(TaskConfig::PushT(PushTConfig { reset_rule, ..PushTConfig::default() })),
-        _ => bail!("the checkpoint is for the task `{task}`, which has no simulation here"),
     }
 }

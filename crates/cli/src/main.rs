@@ -14,6 +14,7 @@ mod replay_view;
 mod robot;
 #[cfg(feature = "zenoh")]
 mod serve;
+mod task;
 mod train;
 
 use std::process::ExitCode;

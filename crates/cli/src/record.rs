@@ -16,8 +16,8 @@ use nudge_sim::TaskConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::PlanArgs;
-use crate::eval::{Rule, task_config};
 use crate::output::{self, say};
+use crate::task::{TaskArgs, TaskName, instruction};
 
 /// Episodes that run side by side; what is recorded does not depend on it.
 const SIDE_BY_SIDE: usize = 256;
@@ -29,8 +29,11 @@ const SIDE_BY_SIDE: usize = 256;
 #[derive(Args)]
 pub struct Record {
     /// The simulated task
-    #[arg(value_parser = ["push_t"])]
-    task: String,
+    #[arg(value_enum)]
+    task: TaskName,
+
+    #[command(flatten)]
+    options: TaskArgs,
 
     /// The policy that acts: a checkpoint folder
     #[arg(long, value_name = "DIR")]
@@ -46,10 +49,6 @@ pub struct Record {
     /// Seed of the first episode; the next ones count up
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
-
-    /// How starts are drawn from seeds
-    #[arg(long, value_enum, default_value_t)]
-    reset_rule: Rule,
 
     /// The folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
@@ -99,7 +98,7 @@ impl Record {
         }
         let policy = self.plan.load(&self.checkpoint)?;
         let setup = Setup {
-            task: task_config(&self.task, self.reset_rule.into())?,
+            task: self.options.config(self.task)?,
             checkpoint: self.checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             sampler: policy.manifest().policy.sampler,
             executed: policy.horizon().executed,
@@ -135,7 +134,7 @@ impl Record {
             success_ci: wilson_interval(achieved, scores.len()),
             plans: stats.plans,
             wall_secs: begun.elapsed().as_secs_f64(),
-            task: self.task,
+            task: setup.task.build().name().to_owned(),
             out: self.out,
         };
         if self.json {
@@ -200,11 +199,4 @@ impl Report {
 pub fn reproducible(policy: DiffusionPolicy) -> Reproducible {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Reproducible { policy: Box::new(policy.with_threads(cores)), at_once: cores }
-}
-
-/// What is to be done, in the words that LeRobot's own sets of the task use.
-fn instruction(task: &TaskConfig) -> &'static str {
-    match task {
-        TaskConfig::PushT(_) => "Push the T-shaped block onto the T-shaped target.",
-    }
 }

@@ -15,7 +15,7 @@ use nudge_sim::TaskConfig;
 use nudge_sim::push_t::PushTConfig;
 use serde::Serialize;
 
-use crate::eval::Rule;
+use crate::task::Rule;
 use crate::output::{self, say};
 
 /// Who waits for whom

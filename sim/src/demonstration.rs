@@ -1,8 +1,9 @@
 //! An expert at work, recorded.
 
-use nudge_control::{Episode, Expert, Frame, Task};
+use nudge_control::{Action, Episode, Expert, Frame, Task};
 
-/// The episode of this seed, acted by `expert` until the task says that it is done.
+/// The episode of this seed, acted by `expert` until the task says that it is done. Actions are numbers of 32 bits, as
+/// recordings hold them, so that a recording of the episode replays to the bit.
 pub(crate) fn demonstrate<T: Task, E: Expert<T>>(task: &mut T, expert: &mut E, seed: u64) -> Episode {
     demonstrate_beyond_success(task, expert, seed, |_| false)
 }
@@ -19,7 +20,7 @@ pub(crate) fn demonstrate_beyond_success<T: Task, E: Expert<T>>(
     let mut observation = task.reset(seed);
     let mut frames: Vec<Frame> = Vec::new();
     loop {
-        let action = expert.act(task);
+        let action = recordable(expert.act(task));
         let step = task.step(&action);
         let time_secs = frames.len() as f64 / control_hz;
         let may_go_on = frames.len() + 1 < task.max_steps();
@@ -32,4 +33,9 @@ pub(crate) fn demonstrate_beyond_success<T: Task, E: Expert<T>>(
         }
     }
     Episode { task: task.name().to_owned(), interface: task.interface().clone(), seed: Some(seed), frames }
+}
+
+fn recordable(mut action: Action) -> Action {
+    action.0.iter_mut().for_each(|value| *value = f64::from(*value as f32));
+    action
 }

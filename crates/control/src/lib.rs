@@ -9,6 +9,7 @@
 mod episode;
 mod horizon;
 mod interface;
+mod kinematics;
 mod playback;
 mod policy;
 mod rollout;
@@ -20,6 +21,7 @@ mod task;
 pub use episode::{Episode, Frame};
 pub use horizon::{Horizon, RecedingHorizon, ReceiveError};
 pub use interface::{ActionFeature, ActionMode, Feature, FeatureKind, Interface, InterfaceMismatch, Limits};
+pub use kinematics::{Chain, IkFailure, IkOptions, RevoluteJoint};
 pub use playback::{Playback, Reproducible};
 pub use policy::{Action, ActionChunk, Observation, ObservationWindow, PlanRequest, Policy, PolicyError};
 pub use rollout::{RolloutError, RolloutOptions, RolloutStats, rollout};

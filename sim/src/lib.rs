@@ -3,6 +3,7 @@
 //! This is the only room that knows rapier. It must never know a policy, the network behind it, or the runtime: a task
 //! takes actions and gives observations, and whoever makes the actions lives elsewhere. Time and seeds are arguments.
 
+pub mod arm;
 mod demonstration;
 mod draw;
 mod numpy;
@@ -24,6 +25,8 @@ pub enum SimError {
         draw::LONGEST_SIDE
     )]
     PictureSize { size: [f64; 2], width: u32, height: u32 },
+    #[error("description of an arm: {0}")]
+    ArmDescription(String),
 }
 
 /// A task by name, with what can be chosen about it.

@@ -7,12 +7,14 @@ pub mod arm;
 mod demonstration;
 mod draw;
 mod numpy;
+pub mod pick_place;
 pub mod push_t;
 
 use nudge_control::{Episode, Task};
 use serde::{Deserialize, Serialize};
 
 pub use draw::{Picture, draw};
+use demonstration::demonstrate_beyond_success;
 use push_t::{PushT, PushTConfig, PushTExpert};
 
 /// What this room can refuse.
@@ -48,7 +50,8 @@ impl TaskConfig {
     pub fn demonstrate(&self, seed: u64) -> Episode {
         match self {
             Self::PushT(config) => {
-                demonstration::demonstrate(&mut PushT::new(*config), &mut PushTExpert::default(), seed)
+                let (mut task, mut expert) = (PushT::new(*config), PushTExpert::default());
+                demonstrate_beyond_success(&mut task, &mut expert, seed, PushTExpert::goes_on)
             }
         }
     }

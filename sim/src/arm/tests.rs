@@ -1,5 +1,7 @@
 use std::f64::consts::{FRAC_PI_2, FRAC_PI_4};
 
+use nudge_control::IkOptions;
+
 use super::*;
 
 fn arm() -> ArmDescription {
@@ -82,4 +84,29 @@ fn what_cannot_be_simulated_is_refused_by_name() {
     let error = arm().chain("left_finger").unwrap_err().to_string();
     assert!(error.contains("finger_joint1"), "{error}");
     assert!(arm().chain("spoon").unwrap_err().to_string().contains("spoon"));
+}
+
+#[test]
+fn the_whole_table_is_in_reach_of_a_tool_that_points_down() {
+    let chain = arm().chain("tool").unwrap();
+    let neutral = vec![0.0, -FRAC_PI_4, 0.0, -3.0 * FRAC_PI_4, 0.0, FRAC_PI_2, FRAC_PI_4];
+    let options = IkOptions { rest: Some(neutral.clone()), ..IkOptions::default() };
+    for x in [0.35, 0.5, 0.65f64] {
+        for y in [-0.25, 0.0, 0.25f64] {
+            for z in [0.014, 0.1, 0.3] {
+                // The wrist turns by azimuth less yaw.
+                let low = (y.atan2(x) - 1.9f64).max(-1.95);
+                for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
+                    let yaw = low + share * (1.95 - low);
+                    let rotation = UnitQuaternion::from_axis_angle(&Vector3::z_axis(), yaw)
+                        * UnitQuaternion::from_axis_angle(&Vector3::x_axis(), std::f64::consts::PI);
+                    let target = Isometry3::from_parts(Translation3::new(x, y, z), rotation);
+                    let q = chain.inverse(&target, &neutral, &options).unwrap();
+                    assert!(
+                        (chain.forward(&q).translation.vector - target.translation.vector).norm() <= 1e-6
+                    );
+                }
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use nalgebra::{Isometry3, Matrix3, Point3, Translation3, Unit, UnitQuaternion, Vector3};
 use nudge_control::{Chain, RevoluteJoint};
+use roxmltree::{Document, Node};
 
 use crate::SimError;
 
@@ -76,10 +77,14 @@ impl ArmDescription {
     /// # Errors
     /// When the text is not a URDF, or asks for something else than the above: the message names the link or joint.
     pub fn from_urdf(text: &str) -> Result<Self, SimError> {
-        let robot =
-            urdf_rs::read_from_string(text).map_err(|error| refused(format!("not a URDF: {error}")))?;
-        let links = robot.links.iter().map(link).collect::<Result<Vec<_>, _>>()?;
-        let joints = robot.joints.iter().map(joint).collect::<Result<Vec<_>, _>>()?;
+        let document = Document::parse(text).map_err(|error| refused(format!("not a URDF: {error}")))?;
+        let robot = document.root_element();
+        if !robot.has_tag_name("robot") {
+            let name = robot.tag_name().name();
+            return Err(refused(format!("not a URDF: its root is <{name}>, and must be <robot>")));
+        }
+        let links = children(robot, "link").map(link).collect::<Result<Vec<_>, _>>()?;
+        let joints = children(robot, "joint").map(joint).collect::<Result<Vec<_>, _>>()?;
         for joint in &joints {
             for name in [&joint.parent, &joint.child] {
                 if !links.iter().any(|link| &link.name == name) {
@@ -87,7 +92,7 @@ impl ArmDescription {
                 }
             }
         }
-        Ok(Self { name: robot.name, links, joints })
+        Ok(Self { name: attribute(robot, "name")?.to_owned(), links, joints })
     }
 
     /// The revolute joints that carry the link `tool`, from the base, with that link's frame as the tool.
@@ -137,76 +142,124 @@ fn refused(reason: String) -> SimError {
     SimError::ArmDescription(reason)
 }
 
-fn link(link: &urdf_rs::Link) -> Result<Link, SimError> {
-    let inertial = &link.inertial;
-    let frame = isometry(&inertial.origin);
-    let i = &inertial.inertia;
-    let inertia = Matrix3::new(i.ixx, i.ixy, i.ixz, i.ixy, i.iyy, i.iyz, i.ixz, i.iyz, i.izz);
-    let rotation = frame.rotation.to_rotation_matrix();
-    let collisions = link.collision.iter().map(|collision| {
-        let shape = match collision.geometry {
-            urdf_rs::Geometry::Box { size } => {
-                CollisionShape::Box { half_extents: Vector3::from(*size) / 2.0 }
-            }
-            urdf_rs::Geometry::Cylinder { radius, length } => {
-                CollisionShape::Cylinder { radius, half_length: length / 2.0 }
-            }
-            _ => {
-                let name = &link.name;
-                return Err(refused(format!(
-                    "link {name}: only boxes and cylinders collide here; use those"
-                )));
-            }
+fn link(link: Node) -> Result<Link, SimError> {
+    let name = attribute(link, "name")?.to_owned();
+    let collisions = children(link, "collision").map(|collision| {
+        let geometry = child(collision, "geometry")?;
+        let shape = if let Some(cuboid) = children(geometry, "box").next() {
+            CollisionShape::Box { half_extents: vector(cuboid, "size")? / 2.0 }
+        } else if let Some(cylinder) = children(geometry, "cylinder").next() {
+            let half_length = number(cylinder, "length")? / 2.0;
+            CollisionShape::Cylinder { radius: number(cylinder, "radius")?, half_length }
+        } else {
+            return Err(refused(format!("link {name}: only boxes and cylinders collide here; use those")));
         };
-        Ok(Collision { link_from_shape: isometry(&collision.origin), shape })
+        Ok(Collision { link_from_shape: origin(collision)?, shape })
     });
+    let collisions = collisions.collect::<Result<_, _>>()?;
+    let Some(inertial) = children(link, "inertial").next() else {
+        let (center_of_mass, inertia) = (Point3::origin(), Matrix3::zeros());
+        return Ok(Link { name, mass_kg: 0.0, center_of_mass, inertia, collisions });
+    };
+    let link_from_inertial = origin(inertial)?;
+    let moments = child(inertial, "inertia")?;
+    let [xx, xy, xz, yy, yz, zz] =
+        ["ixx", "ixy", "ixz", "iyy", "iyz", "izz"].map(|name| number(moments, name));
+    let (xy, xz, yz) = (xy?, xz?, yz?);
+    let inertia = Matrix3::new(xx?, xy, xz, xy, yy?, yz, xz, yz, zz?);
+    let rotation = link_from_inertial.rotation.to_rotation_matrix();
     Ok(Link {
-        name: link.name.clone(),
-        mass_kg: inertial.mass.value,
-        center_of_mass: frame.translation.vector.into(),
+        name,
+        mass_kg: number(child(inertial, "mass")?, "value")?,
+        center_of_mass: link_from_inertial.translation.vector.into(),
         inertia: rotation.matrix() * inertia * rotation.matrix().transpose(),
-        collisions: collisions.collect::<Result<_, _>>()?,
+        collisions,
     })
 }
 
-fn joint(joint: &urdf_rs::Joint) -> Result<Joint, SimError> {
-    let name = &joint.name;
-    let kind = match joint.joint_type {
-        urdf_rs::JointType::Revolute => JointKind::Revolute,
-        urdf_rs::JointType::Prismatic => JointKind::Prismatic,
-        urdf_rs::JointType::Fixed => JointKind::Fixed,
-        _ => {
-            let known = "revolute, prismatic or fixed";
-            return Err(refused(format!("joint {name} is {:?}: make it {known}", joint.joint_type)));
+fn joint(joint: Node) -> Result<Joint, SimError> {
+    let name = attribute(joint, "name")?;
+    let kind = match attribute(joint, "type")? {
+        "revolute" => JointKind::Revolute,
+        "prismatic" => JointKind::Prismatic,
+        "fixed" => JointKind::Fixed,
+        other => {
+            return Err(refused(format!("joint {name} is {other}: make it revolute, prismatic or fixed")));
         }
     };
-    let axis = Vector3::from(*joint.axis.xyz);
+    // URDF's own default.
+    let axis = children(joint, "axis").next().map_or(Ok(Vector3::x()), |axis| vector(axis, "xyz"))?;
     let Some(axis) = Unit::try_new(axis, 1e-9) else {
         return Err(refused(format!("joint {name}: its axis is 0 0 0; give it a direction")));
     };
-    let limit = &joint.limit;
-    if kind != JointKind::Fixed && !(limit.lower < limit.upper) {
-        let (lower, upper) = (limit.lower, limit.upper);
+    let limit = |bound| match kind {
+        JointKind::Fixed => Ok(0.0),
+        _ => number(child(joint, "limit")?, bound),
+    };
+    let (lower, upper) = (limit("lower")?, limit("upper")?);
+    if kind != JointKind::Fixed && lower >= upper {
         return Err(refused(format!("joint {name} goes from {lower} to {upper}: lower must be below upper")));
     }
     Ok(Joint {
-        name: name.clone(),
+        name: name.to_owned(),
         kind,
-        parent: joint.parent.link.clone(),
-        child: joint.child.link.clone(),
-        parent_from_joint: isometry(&joint.origin),
+        parent: attribute(child(joint, "parent")?, "link")?.to_owned(),
+        child: attribute(child(joint, "child")?, "link")?.to_owned(),
+        parent_from_joint: origin(joint)?,
         axis,
-        lower: limit.lower,
-        upper: limit.upper,
-        velocity: limit.velocity,
-        effort: limit.effort,
+        lower,
+        upper,
+        velocity: limit("velocity")?,
+        effort: limit("effort")?,
     })
 }
 
-fn isometry(pose: &urdf_rs::Pose) -> Isometry3<f64> {
-    let [roll, pitch, yaw] = *pose.rpy;
-    let rotation = UnitQuaternion::from_euler_angles(roll, pitch, yaw);
-    Isometry3::from_parts(Translation3::from(Vector3::from(*pose.xyz)), rotation)
+/// The pose that an element's `<origin>` gives it; URDF's default is none.
+fn origin(node: Node) -> Result<Isometry3<f64>, SimError> {
+    let Some(origin) = children(node, "origin").next() else {
+        return Ok(Isometry3::identity());
+    };
+    let or_zero = |name| if origin.has_attribute(name) { vector(origin, name) } else { Ok(Vector3::zeros()) };
+    let (xyz, rpy) = (or_zero("xyz")?, or_zero("rpy")?);
+    let rotation = UnitQuaternion::from_euler_angles(rpy.x, rpy.y, rpy.z);
+    Ok(Isometry3::from_parts(Translation3::from(xyz), rotation))
+}
+
+fn children<'a>(node: Node<'a, 'a>, tag: &'static str) -> impl Iterator<Item = Node<'a, 'a>> {
+    node.children().filter(move |child| child.has_tag_name(tag))
+}
+
+fn child<'a>(node: Node<'a, 'a>, tag: &'static str) -> Result<Node<'a, 'a>, SimError> {
+    children(node, tag).next().ok_or_else(|| refused(format!("{}: there is no <{tag}>; add it", place(node))))
+}
+
+fn attribute<'a>(node: Node<'a, 'a>, name: &str) -> Result<&'a str, SimError> {
+    node.attribute(name)
+        .ok_or_else(|| refused(format!("{}: there is no attribute {name}; add it", place(node))))
+}
+
+fn number(node: Node, name: &str) -> Result<f64, SimError> {
+    let text = attribute(node, name)?;
+    finite(text).ok_or_else(|| refused(format!("{}: {name} is \"{text}\", not a number", place(node))))
+}
+
+fn vector(node: Node, name: &str) -> Result<Vector3<f64>, SimError> {
+    let text = attribute(node, name)?;
+    let numbers: Option<Vec<f64>> = text.split_ascii_whitespace().map(finite).collect();
+    match numbers.as_deref() {
+        Some([x, y, z]) => Ok(Vector3::new(*x, *y, *z)),
+        _ => Err(refused(format!("{}: {name} is \"{text}\", not three numbers", place(node)))),
+    }
+}
+
+fn finite(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+/// Where an element stands, for messages.
+fn place(node: Node) -> String {
+    let position = node.document().text_pos_at(node.range().start);
+    format!("line {}, <{}>", position.row, node.tag_name().name())
 }
 
 #[cfg(test)]

@@ -76,6 +76,9 @@ fn what_cannot_be_simulated_is_refused_by_name() {
         ("lower=\"-3.0718\"", "lower=\"1\"", ["joint4", "below"]),
         ("<axis xyz=\"0 -1 0\"/>", "<axis xyz=\"0 0 0\"/>", ["finger_joint2", "axis"]),
         ("<child link=\"hand\"/>", "<child link=\"head\"/>", ["hand_joint", "head"]),
+        ("upper=\"-0.0698\"", "upper=\"wide\"", ["wide", "<limit>"]),
+        ("<axis xyz=\"0 -1 0\"/>", "<axis xyz=\"0 -1\"/>", ["0 -1", "three"]),
+        ("<child link=\"hand\"/>", "", ["<joint>", "<child>"]),
     ] {
         assert!(ARM7_URDF.contains(from), "{from}");
         let error = ArmDescription::from_urdf(&ARM7_URDF.replace(from, to)).unwrap_err().to_string();

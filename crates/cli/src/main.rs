@@ -2,18 +2,23 @@
 
 mod animation;
 mod checkpoint;
+mod compare;
 mod dataset;
+mod demonstrate;
 #[cfg(feature = "zenoh")]
 mod demo;
 mod eval;
 mod output;
+mod plot;
 mod record;
+mod record_report;
 mod replay;
 mod replay_view;
 #[cfg(feature = "zenoh")]
 mod robot;
 #[cfg(feature = "zenoh")]
 mod serve;
+mod shard;
 mod task;
 mod train;
 
@@ -35,6 +40,7 @@ enum Command {
     Demo(demo::Demo),
     Train(train::Train),
     Eval(eval::Eval),
+    Compare(compare::Compare),
     #[cfg(feature = "zenoh")]
     Serve(serve::Serve),
     #[cfg(feature = "zenoh")]
@@ -51,6 +57,7 @@ fn main() -> ExitCode {
         Command::Demo(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Compare(command) => command.run(),
         #[cfg(feature = "zenoh")]
         Command::Serve(command) => command.run(),
         #[cfg(feature = "zenoh")]

@@ -14,9 +14,10 @@ pub(crate) struct Problem {
 }
 
 /// What columns are read as.
-pub(crate) trait Number {
+pub(crate) trait Number: Clone {
     fn from_f32(value: f32) -> Self;
     fn from_f64(value: f64) -> Self;
+    fn from_i64(value: i64) -> Self;
 }
 
 impl Number for f32 {
@@ -26,6 +27,9 @@ impl Number for f32 {
     fn from_f64(value: f64) -> Self {
         value as f32
     }
+    fn from_i64(value: i64) -> Self {
+        value as f64 as f32
+    }
 }
 
 impl Number for f64 {
@@ -33,6 +37,22 @@ impl Number for f64 {
         f64::from(value)
     }
     fn from_f64(value: f64) -> Self {
+        value
+    }
+    fn from_i64(value: i64) -> Self {
+        value as f64
+    }
+}
+
+/// For columns of whole numbers; a fraction is cut off.
+impl Number for i64 {
+    fn from_f32(value: f32) -> Self {
+        value as i64
+    }
+    fn from_f64(value: f64) -> Self {
+        value as i64
+    }
+    fn from_i64(value: i64) -> Self {
         value
     }
 }
@@ -63,7 +83,7 @@ pub(crate) fn append<T: Number>(column: &ArrayRef, dim: usize, out: &mut Vec<T>)
         DataType::Int8 => extend!(Int8Type, |value| T::from_f32(f32::from(*value))),
         DataType::Int16 => extend!(Int16Type, |value| T::from_f32(f32::from(*value))),
         DataType::Int32 => extend!(Int32Type, |value| T::from_f64(f64::from(*value))),
-        DataType::Int64 => extend!(Int64Type, |value| T::from_f64(*value as f64)),
+        DataType::Int64 => extend!(Int64Type, |value| T::from_i64(*value)),
         DataType::UInt8 => extend!(UInt8Type, |value| T::from_f32(f32::from(*value))),
         DataType::UInt16 => extend!(UInt16Type, |value| T::from_f32(f32::from(*value))),
         DataType::UInt32 => extend!(UInt32Type, |value| T::from_f64(f64::from(*value))),

@@ -30,6 +30,10 @@ pub enum DatasetError {
     Values { path: PathBuf, episode: usize, column: String, problem: String },
     #[error("{} exists already; choose another folder or remove it first", path.display())]
     Exists { path: PathBuf },
+    #[error("{} cannot be merged with {}: {problem}", path.display(), other.display())]
+    Unlike { path: PathBuf, other: PathBuf, problem: String },
+    #[error("{}: of {shards} parts, these are missing: {missing}. To record them:\n  {commands}", path.display())]
+    MissingShards { path: PathBuf, shards: u64, missing: String, commands: String },
     #[error("cannot write episode {episode}: {problem}")]
     Unwritable { episode: usize, problem: String },
 }

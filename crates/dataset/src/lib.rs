@@ -1,16 +1,20 @@
-//! Demonstrations on disk: the LeRobot layouts in (v3.0, v2.1, v2.0) and out (v3.0), training windows, statistics.
+//! Demonstrations on disk: the LeRobot layouts in (v3.0, v2.1, v2.0) and out (v3.0), shards and their merging, training
+//! windows, statistics.
 //!
 //! This crate must never know tensors, physics or the network.
 //!
 //! Dimension letters: `T` frames of an episode, `D` numbers of a feature, `To`, `Tp`, `Ta` as in `nudge-control`.
 
 mod columns;
+mod episode_writer;
 mod episodes;
 mod error;
 mod index;
 mod info;
+mod merge;
 mod parquet_file;
 mod read;
+mod shard;
 mod staging;
 mod stats;
 mod table;
@@ -19,10 +23,13 @@ mod windows;
 mod write;
 mod write_meta;
 
-pub use episodes::{EpisodeNote, Recording, RecordingNote, read_recorded, recording_note, write_episodes};
+pub use episode_writer::{EpisodeWriter, Recording, write_episodes};
+pub use episodes::{EpisodeNote, RecordingNote, read_recorded, recording_note};
 pub use error::DatasetError;
 pub use info::{DatasetInfo, FeatureInfo};
+pub use merge::{Merged, merge};
 pub use read::{Dataset, NonFinite};
+pub use shard::{Recorded, ShardNote, shard_folder, shard_note};
 pub use stats::FeatureStats;
 pub use table::Table;
 pub use windows::{Windows, gather};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::columns::{self, Problem};
+use crate::columns::{self, Number, Problem};
 use crate::index::{self, DataFile, Location};
 use crate::parquet_file::{ParquetFile, column};
 use crate::{DatasetError, DatasetInfo, FeatureInfo, FeatureStats, Table};
@@ -72,10 +72,34 @@ impl Dataset {
     /// # Errors
     /// When there is no such episode or feature, or the file does not hold what the metadata say.
     pub fn read_episode(&self, episode: usize, features: &[&str]) -> Result<Vec<Table>, DatasetError> {
+        let features = self.find(features)?;
+        let numbers = self.read_numbers(episode, &features)?;
+        let rows = self.episodes[episode].rows.len();
+        let tables = numbers.into_iter().zip(features);
+        Ok(tables.map(|(values, feature)| Table { rows, dim: feature.dim(), values }).collect())
+    }
+
+    /// The row-major `[T, D]` numbers of one feature of an episode, in another type than [`Table`] has.
+    ///
+    /// # Errors
+    /// As [`Dataset::read_episode`].
+    pub(crate) fn read_column<T: Number>(
+        &self,
+        episode: usize,
+        feature: &str,
+    ) -> Result<Vec<T>, DatasetError> {
+        let features = self.find(&[feature])?;
+        Ok(self.read_numbers(episode, &features)?.into_iter().flatten().collect())
+    }
+
+    fn read_numbers<T: Number>(
+        &self,
+        episode: usize,
+        features: &[&FeatureInfo],
+    ) -> Result<Vec<Vec<T>>, DatasetError> {
         let count = self.episodes.len();
         let location = self.episodes.get(episode).ok_or(DatasetError::NoEpisode { episode, count })?;
-        let features = self.find(features)?;
-        let read = self.read_rows(location.file, location.rows.clone(), episode..episode + 1, &features)?;
+        let read = self.read_rows(location.file, location.rows.clone(), episode..episode + 1, features)?;
         Ok(read.into_iter().flatten().collect())
     }
 
@@ -91,7 +115,12 @@ impl Dataset {
         {
             let rows = run[0].rows.start..run[run.len() - 1].rows.end;
             let episodes = tables.len()..tables.len() + run.len();
-            tables.extend(self.read_rows(run[0].file, rows, episodes, &features)?);
+            let numbers = self.read_rows(run[0].file, rows, episodes, &features)?;
+            tables.extend(numbers.into_iter().zip(run).map(|(numbers, episode)| {
+                let rows = episode.rows.len();
+                let tables = numbers.into_iter().zip(&features);
+                tables.map(|(values, feature)| Table { rows, dim: feature.dim(), values }).collect()
+            }));
         }
         Ok(tables)
     }
@@ -137,14 +166,15 @@ impl Dataset {
         names.iter().map(find).collect()
     }
 
-    /// Reads `rows` of a file, which are those of `episodes` one after another, as `[episode][feature]`.
-    fn read_rows(
+    /// Reads `rows` of a file, which are those of `episodes` one after another, as `[episode][feature]`, each
+    /// row-major `[T, D]`.
+    fn read_rows<T: Number>(
         &self,
         file: usize,
         rows: Range<usize>,
         episodes: Range<usize>,
         features: &[&FeatureInfo],
-    ) -> Result<Vec<Vec<Table>>, DatasetError> {
+    ) -> Result<Vec<Vec<Vec<T>>>, DatasetError> {
         let DataFile { path, opened } = &self.files[file];
         let lengths: Vec<usize> = self.episodes[episodes.clone()].iter().map(|e| e.rows.len()).collect();
         let fresh;
@@ -194,7 +224,7 @@ impl Dataset {
         names.sort_unstable();
         names.dedup();
         // Not reserved by what info.json claims: its shapes are checked against the columns first.
-        let mut columns: Vec<Vec<f32>> = vec![Vec::new(); features.len()];
+        let mut columns: Vec<Vec<T>> = vec![Vec::new(); features.len()];
         let mut row = 0;
         for batch in file.read(&names, rows)? {
             if checked {
@@ -217,7 +247,7 @@ impl Dataset {
         let cut = starts.into_iter().zip(lengths).map(|(start, rows)| {
             let tables = features.iter().zip(&columns).map(|(feature, values)| {
                 let dim = feature.dim();
-                Table { rows, dim, values: values[start * dim..(start + rows) * dim].to_vec() }
+                values[start * dim..(start + rows) * dim].to_vec()
             });
             tables.collect()
         });

@@ -1,14 +1,21 @@
 //! A folder that appears whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::DatasetError;
 
-/// A hidden sibling of the folder to be, removed unless it is [committed](Staging::commit).
+/// Names tried for it before giving up.
+const ATTEMPTS: usize = 1000;
+
+/// A hidden sibling of the folder to be, removed unless it is [committed](Staging::commit). What a killed program left
+/// is removed by the next that is to write the same folder.
 pub(crate) struct Staging {
     target: PathBuf,
     partial: PathBuf,
+    /// Held for as long as this program lives, which is how others know that it does.
+    _lock: File,
 }
 
 impl Staging {
@@ -23,9 +30,26 @@ impl Staging {
         };
         let parent = parent(target);
         fs::create_dir_all(parent).map_err(DatasetError::io(parent))?;
-        let partial = parent.join(format!(".{}.partial-{}", name.to_string_lossy(), std::process::id()));
-        fs::create_dir(&partial).map_err(DatasetError::io(&partial))?;
-        Ok(Self { target: target.to_owned(), partial })
+        let prefix = format!(".{}.partial-", name.to_string_lossy());
+        remove_abandoned(parent, &prefix);
+        // Process numbers repeat: in containers every program may be number 1.
+        let mut partial = parent.join(format!("{prefix}{}", std::process::id()));
+        for attempt in 1.. {
+            match fs::create_dir(&partial) {
+                Ok(()) => {
+                    let lock = File::open(&partial).map_err(DatasetError::io(&partial))?;
+                    // Where locks are not to be had, nothing is ever taken for abandoned.
+                    let taken = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+                    if !taken && partial.is_dir() {
+                        return Ok(Self { target: target.to_owned(), partial, _lock: lock });
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < ATTEMPTS => {}
+                Err(error) => return Err(DatasetError::io(&partial)(error)),
+            }
+            partial = parent.join(format!("{prefix}{}-{attempt}", std::process::id()));
+        }
+        unreachable!("the last attempt returns")
     }
 
     /// Where to write.
@@ -51,6 +75,18 @@ impl Drop for Staging {
     fn drop(&mut self) {
         // After a commit there is nothing by this name. Otherwise an error is already on its way to the caller.
         let _ = fs::remove_dir_all(&self.partial);
+    }
+}
+
+/// Removes what programs that are no more have left behind. That it fails is no reason to stop.
+fn remove_abandoned(parent: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let named = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(prefix);
+    for entry in entries.filter_map(Result::ok).filter(named) {
+        let Ok(folder) = File::open(entry.path()) else { continue };
+        if folder.try_lock().is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -259,6 +259,11 @@ impl DatasetWriter {
         self.staging.commit()?;
         Ok(frames)
     }
+
+    /// Gives its name to a folder of no episodes, which holds what [`write_meta`](Self::write_meta) put there.
+    pub(crate) fn finish_empty(self) -> Result<(), DatasetError> {
+        self.staging.commit()
+    }
 }
 
 /// Chunk and file numbers of the `n`th file.

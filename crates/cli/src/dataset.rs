@@ -1,16 +1,17 @@
-//! `nudge dataset`: what is in a recorded data set.
+//! `nudge dataset`: what is in a recorded data set, and several as one.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use comfy_table::{Cell, CellAlignment};
-use nudge_dataset::{Dataset, DatasetInfo, FeatureStats, NonFinite};
+use nudge_control::{Interval, wilson_interval};
+use nudge_dataset::{Dataset, DatasetInfo, FeatureStats, Merged, NonFinite, Recorded, merge};
 use serde::Serialize;
 
 use crate::output::{self, say};
 
-/// Look into recorded data sets
+/// Look into recorded data sets, and merge them
 #[derive(Args)]
 pub struct DatasetVerb {
     #[command(subcommand)]
@@ -32,21 +33,79 @@ enum DatasetCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make one data set of several
+    ///
+    /// For the parts of a recording (`nudge record --shard`), give the folder that holds them: it is checked that none is
+    /// missing or double, and the set is the very one that one program would have recorded. Other sets are put one
+    /// after another; they must have the same features.
+    Merge {
+        /// Data sets, or folders of parts
+        #[arg(required = true, value_name = "DIR")]
+        dirs: Vec<PathBuf>,
+        /// The folder to write; it must not exist
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl DatasetVerb {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let DatasetCommand::Info { dir, check, json } = self.command;
-        let dataset = Dataset::open(&dir)?;
-        let non_finite = if check { Some(dataset.check()?) } else { None };
-        let length = lengths(&dataset);
-        if json {
-            output::print_json(&Report { info: dataset.info(), length, non_finite })?;
-        } else {
-            print(&dir, &dataset, length, non_finite.as_deref());
+        match self.command {
+            DatasetCommand::Info { dir, check, json } => info(&dir, check, json)?,
+            DatasetCommand::Merge { dirs, out, json } => merge_sets(&dirs, &out, json)?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn info(dir: &Path, check: bool, json: bool) -> anyhow::Result<()> {
+    let dataset = Dataset::open(dir)?;
+    let non_finite = if check { Some(dataset.check()?) } else { None };
+    let lengths = (0..dataset.episode_count()).filter_map(|episode| dataset.episode_length(episode));
+    let length = Lengths::of(lengths.collect());
+    if json {
+        output::print_json(&Report { info: dataset.info(), length, non_finite })?;
+    } else {
+        print(dir, &dataset, length, non_finite.as_deref());
+    }
+    Ok(())
+}
+
+/// What a merge says.
+#[derive(Serialize)]
+struct MergeReport<'a> {
+    #[serde(flatten)]
+    merged: Merged,
+    /// Share of successes among all episodes that the parts of a recording ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    success: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    success_ci: Option<Interval>,
+    out: &'a Path,
+}
+
+fn merge_sets(dirs: &[PathBuf], out: &Path, json: bool) -> anyhow::Result<()> {
+    let merged = merge(dirs, out)?;
+    let Merged { sets, episodes, frames, recorded } = merged;
+    if json {
+        let success = recorded.map(|recorded| recorded.succeeded as f64 / recorded.run.max(1) as f64);
+        let success_ci = recorded.map(|recorded| wilson_interval(recorded.succeeded, recorded.run));
+        return output::print_json(&MergeReport { merged, success, success_ci, out });
+    }
+    say!("{}: {episodes} episodes, {frames} frames, from {sets} sets", out.display());
+    if let Some(Recorded { run, succeeded, kept }) = recorded {
+        let ci = wilson_interval(succeeded, run);
+        say!(
+            "nothing is missing: {run} episodes were run, {succeeded} achieved the task (95 % interval {:.3} to \
+             {:.3}), {kept} were kept",
+            ci.low,
+            ci.high
+        );
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]
@@ -59,19 +118,21 @@ struct Report<'a> {
     non_finite: Option<Vec<NonFinite>>,
 }
 
+/// Frames of an episode.
 #[derive(Clone, Copy, Serialize)]
-struct Lengths {
-    min: usize,
-    median: usize,
-    max: usize,
+pub struct Lengths {
+    pub min: usize,
+    pub median: usize,
+    pub max: usize,
 }
 
-fn lengths(dataset: &Dataset) -> Lengths {
-    let mut lengths: Vec<usize> =
-        (0..dataset.episode_count()).filter_map(|episode| dataset.episode_length(episode)).collect();
-    lengths.sort_unstable();
-    let at = |place: usize| lengths.get(place).copied().unwrap_or(0);
-    Lengths { min: at(0), median: at(lengths.len() / 2), max: at(lengths.len().saturating_sub(1)) }
+impl Lengths {
+    /// 0 throughout when there are none.
+    pub fn of(mut lengths: Vec<usize>) -> Self {
+        lengths.sort_unstable();
+        let at = |place: usize| lengths.get(place).copied().unwrap_or(0);
+        Self { min: at(0), median: at(lengths.len() / 2), max: at(lengths.len().saturating_sub(1)) }
+    }
 }
 
 fn print(dir: &Path, dataset: &Dataset, lengths: Lengths, non_finite: Option<&[NonFinite]>) {

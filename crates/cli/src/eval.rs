@@ -110,7 +110,8 @@ impl Eval {
             stats.plan_time += part.plan_time;
         }
         bar.finish_and_clear();
-        let report = self.report(task, config, sampler, policy.horizon().executed, &episodes, stats, begun.elapsed());
+        let report =
+            self.report(task, config, sampler, policy.horizon().executed, &episodes, stats, begun.elapsed());
         if self.json {
             output::print_json(&report)?;
         } else {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Device;
 use crate::output::{self, say};
-use crate::record::{Setup, reproducible};
+use crate::record::{PolicySetup, Setup, reproducible};
 use crate::replay_view::{ReplayView, ViewArgs};
 
 /// Execute recorded actions again, and ask a policy again what it once did
@@ -128,7 +128,7 @@ impl Replay {
         if let Some(checkpoint) = &self.checkpoint {
             let mut policy = DiffusionPolicy::load(checkpoint, self.device.into())
                 .with_context(|| format!("cannot plan with {}", checkpoint.display()))?;
-            if let Some(Setup { sampler, executed, .. }) = setup {
+            if let Some(PolicySetup { sampler, executed, .. }) = setup.and_then(|setup| setup.policy) {
                 policy = policy.with_sampler(sampler)?.with_executed(executed)?;
             }
             for (replayed, again) in replayed.iter_mut().zip(ask_again(policy, &episodes)?) {

@@ -61,6 +61,21 @@ pub fn instruction(task: &TaskConfig) -> &'static str {
     }
 }
 
+/// Where to find what moves, of which speeds are told.
+pub struct Position {
+    /// The observation's feature, the first `dim` numbers of which are the place in `unit`.
+    pub feature: &'static str,
+    pub dim: usize,
+    pub unit: &'static str,
+}
+
+/// What moves in a task: the agent, or the tool.
+pub fn position(task: &TaskConfig) -> Position {
+    match task {
+        TaskConfig::PushT(_) => Position { feature: "observation.state", dim: 2, unit: "px" },
+    }
+}
+
 /// How Push-T draws its starts
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Rule {

@@ -14,7 +14,8 @@ use nudge_control::{Episode, Task};
 use serde::{Deserialize, Serialize};
 
 pub use draw::{Picture, draw};
-use demonstration::demonstrate_beyond_success;
+use demonstration::{demonstrate, demonstrate_beyond_success};
+use pick_place::{PickPlace, PickPlaceConfig, PickPlaceExpert};
 use push_t::{PushT, PushTConfig, PushTExpert};
 
 /// What this room can refuse.
@@ -36,6 +37,7 @@ pub enum SimError {
 #[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TaskConfig {
     PushT(PushTConfig),
+    PickPlace(PickPlaceConfig),
 }
 
 impl TaskConfig {
@@ -43,6 +45,7 @@ impl TaskConfig {
     pub fn build(&self) -> Box<dyn Task> {
         match self {
             Self::PushT(config) => Box::new(PushT::new(*config)),
+            Self::PickPlace(config) => Box::new(PickPlace::new(*config)),
         }
     }
 
@@ -52,6 +55,9 @@ impl TaskConfig {
             Self::PushT(config) => {
                 let (mut task, mut expert) = (PushT::new(*config), PushTExpert::default());
                 demonstrate_beyond_success(&mut task, &mut expert, seed, PushTExpert::goes_on)
+            }
+            Self::PickPlace(config) => {
+                demonstrate(&mut PickPlace::new(*config), &mut PickPlaceExpert::default(), seed)
             }
         }
     }
@@ -69,7 +75,7 @@ mod tests {
     #[test]
     fn configurations_name_their_task() {
         let config = parse(r#"{"name": "push_t", "reset_rule": "gym", "max_steps": 200}"#).unwrap();
-        let TaskConfig::PushT(push_t) = config;
+        let TaskConfig::PushT(push_t) = config else { panic!("not push_t: {config:?}") };
         assert_eq!(push_t, PushTConfig { reset_rule: ResetRule::Gym, max_steps: 200 });
         assert_eq!((config.build().name(), config.build().max_steps()), ("push_t", 200));
         assert_eq!(parse(r#"{"name": "push_t"}"#).unwrap(), TaskConfig::PushT(PushTConfig::default()));

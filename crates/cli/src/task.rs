@@ -58,6 +58,7 @@ impl TaskArgs {
 pub fn instruction(task: &TaskConfig) -> &'static str {
     match task {
         TaskConfig::PushT(_) => "Push the T-shaped block onto the T-shaped target.",
+        TaskConfig::PickPlace(_) => "Pick up the object and place it on the target.",
     }
 }
 
@@ -73,6 +74,7 @@ pub struct Position {
 pub fn position(task: &TaskConfig) -> Position {
     match task {
         TaskConfig::PushT(_) => Position { feature: "observation.state", dim: 2, unit: "px" },
+        TaskConfig::PickPlace(_) => Position { feature: "observation.tool_pose", dim: 3, unit: "m" },
     }
 }
 

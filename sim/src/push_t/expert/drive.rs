@@ -8,12 +8,12 @@ use crate::push_t::geometry::{AGENT_RADIUS, WORLD_PX};
 use crate::push_t::physics::DT;
 use crate::push_t::{PHYSICS_STEPS_PER_ACTION, POSITION_GAIN, PushT, VELOCITY_GAIN};
 
-const WALK_PX_PER_SEC: f64 = 190.0;
-const WALK_ACCELERATION: f64 = 500.0;
+const WALK_PX_PER_SEC: f64 = 160.0;
+const WALK_ACCELERATION: f64 = 400.0;
 /// Speed at which contact is made.
-const TOUCH_PX_PER_SEC: f64 = 55.0;
-const PUSH_PX_PER_SEC: f64 = 95.0;
-const PUSH_ACCELERATION: f64 = 200.0;
+const TOUCH_PX_PER_SEC: f64 = 50.0;
+const PUSH_PX_PER_SEC: f64 = 75.0;
+const PUSH_ACCELERATION: f64 = 150.0;
 /// Speed to which a push slows down at its end.
 const END_PX_PER_SEC: f64 = 12.0;
 /// Half the width of the window over which a walk's corners are rounded, in physics steps.
@@ -22,6 +22,10 @@ const ROUNDING: usize = 13;
 const OVER_PX: f64 = 0.4;
 const STEERED_PX: f64 = 8.0;
 const LONGEST_PUSH_STEPS: usize = 120;
+/// A push has failed when the block has hardly moved for so many steps, or the agent has slipped off its face so far, px.
+const STUCK_STEPS: usize = 4;
+const STUCK_PX: f64 = 0.5;
+const SLIPPED_PX: f64 = 6.0;
 
 /// A world that is driven, and the actions that it took.
 pub(super) struct Drive {
@@ -78,10 +82,16 @@ impl Drive {
         let face = &FACES[push.face];
         let mut left = *push;
         let mut speed = TOUCH_PX_PER_SEC;
+        let (mut last, mut still_steps) = (Place::of(self.world.world.block()), 0);
         for _ in 0..LONGEST_PUSH_STEPS {
             let block = *self.world.world.block();
             let from = Place::of(&block);
             let (contact, gap) = face.contact_and_gap(block.body_from_world(self.world.agent));
+            still_steps = if from.distance(&last) < STUCK_PX { still_steps + 1 } else { 0 };
+            last = from;
+            if still_steps > STUCK_STEPS || (contact - face.clamp(contact)).abs() > SLIPPED_PX {
+                return false;
+            }
             left.contacts[0] = contact;
             let free = if left.length_px > STEERED_PX { Free::Rest } else { Free::Length };
             left = left.toward(&from, target, free, 6);

@@ -19,9 +19,12 @@ use search::Plan;
 /// Coverage that a demonstration is content with.
 const CONTENT_COVERAGE: f64 = 0.975;
 /// Plans that are tried on copies of the world.
-const TRIED_PLANS: usize = 8;
+const TRIED_PLANS: usize = 12;
 /// What the loss of one share of coverage costs, s: 0.01 is worth half a second.
 const SECS_PER_COVERAGE: f64 = 50.0;
+/// From one action to the next a target moves at most this far, px, or the plan pays for every px more, s.
+const SMOOTH_CHANGE_PX: f64 = 36.0;
+const SECS_PER_ROUGH_PX: f64 = 0.1;
 
 /// Demonstrates Push-T. It plans the whole episode when it first sees a world, and again when the world is not where
 /// the plan led.
@@ -105,12 +108,21 @@ fn best_continuation(task: &PushT, drive: &Drive) -> Vec<[f64; 2]> {
         let mut attempt = driven(task, &drive.actions, drive.most_actions);
         follow(&mut attempt, &plan);
         let lost = (CONTENT_COVERAGE - attempt.world.coverage()).max(0.0);
-        let secs = 0.1 * attempt.actions.len() as f64 + SECS_PER_COVERAGE * lost;
+        let new_actions = &attempt.actions[drive.actions.len().saturating_sub(1)..];
+        let secs = 0.1 * attempt.actions.len() as f64
+            + SECS_PER_COVERAGE * lost
+            + SECS_PER_ROUGH_PX * roughness_px(new_actions);
         if best.as_ref().is_none_or(|(least, _)| secs < *least) {
             best = Some((secs, attempt.actions));
         }
     }
     best.map_or_else(|| drive.actions.clone(), |(_, actions)| actions)
+}
+
+/// How far targets move beyond what is smooth, px.
+fn roughness_px(actions: &[[f64; 2]]) -> f64 {
+    let change = |pair: &[[f64; 2]]| (pair[1][0] - pair[0][0]).hypot(pair[1][1] - pair[0][1]);
+    actions.windows(2).map(|pair| (change(pair) - SMOOTH_CHANGE_PX).max(0.0)).sum()
 }
 
 fn follow(drive: &mut Drive, plan: &Plan) {

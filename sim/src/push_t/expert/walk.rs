@@ -142,3 +142,34 @@ pub(super) fn way_around(block: &Pose, agent: [f64; 2], to: [f64; 2]) -> Option<
     }
     Some(way.into_iter().map(|point| block.world_from_body(point)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_lead_round_the_block_and_are_no_shorter_than_straight_ones() {
+        let [left, right] = [[-60.0, 60.0], [60.0, 60.0]];
+        let ways = Ways::new(&[left, right], |_| true);
+        let way = ways.way(0, 1).unwrap();
+        assert_eq!(way.last(), Some(&right));
+        let mut here = left;
+        let mut length = 0.0;
+        for point in way {
+            assert!(is_free(here, point));
+            length += (point[0] - here[0]).hypot(point[1] - here[1]);
+            here = point;
+        }
+        assert!((length - ways.length_px(0, 1)).abs() < 1e-9 && length > 120.0);
+        // Where no bend may be used the stem is in the way.
+        assert!(Ways::new(&[left, right], |_| false).way(0, 1).is_none());
+    }
+
+    #[test]
+    fn an_agent_in_the_block_steps_out_of_it() {
+        for agent in [[0.0, 2.0], [50.0, 20.0], [3.0, 100.0], [20.0, 35.0], [-59.0, 15.0]] {
+            assert!(distance_and_outward(stepped_back(agent)).0 >= NEAREST_PX, "{agent:?}");
+        }
+        assert_eq!(stepped_back([-200.0, 0.0]), [-200.0, 0.0]);
+    }
+}

@@ -87,7 +87,7 @@ impl Eval {
         }
         let mut policy = self.policy.load()?;
         let task = policy.manifest().task.clone();
-        let config = self.options.named(&task)?;
+        let config = self.options.named(&task, policy.interface())?;
         let sampler = policy.manifest().policy.sampler;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let options = RolloutOptions { latency_steps: self.latency_steps, threads };

@@ -104,7 +104,7 @@ impl DiffusionPolicy {
         let golden = Golden::parse(&files[2])
             .and_then(|golden| golden.check(&manifest, &denoiser))
             .map_err(|problem| PolicyFailure::checkpoint(folder.join(GOLDEN), problem));
-        golden.map(|()| Self::new(manifest, denoiser))
+        golden.and_then(|()| Self::new(manifest, denoiser))
     }
 }
 
@@ -113,7 +113,7 @@ impl Manifest {
         if self.format != FORMAT {
             return Err(format!("format {} is unknown: this program reads format {FORMAT}", self.format));
         }
-        self.policy.check()?;
+        self.policy.check(&self.interface)?;
         self.observation.check(self.interface.observation_dim())?;
         self.action.check(self.interface.action_dim())
     }

@@ -4,6 +4,7 @@ use nudge_control::{Horizon, Interface};
 use serde::{Deserialize, Serialize};
 
 use crate::augmentation::Symmetry;
+use crate::relative::{References, Relative};
 use crate::{Objective, PolicyFailure, SamplerConfig, ScheduleConfig, UnetConfig};
 
 /// Everything that decides what is trained, but for the device.
@@ -45,6 +46,9 @@ pub struct PolicyConfig {
     pub schedule: ScheduleConfig,
     pub objective: Objective,
     pub sampler: SamplerConfig,
+    /// Numbers of the action that are learned as differences from the newest observation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relative: Vec<Relative>,
 }
 
 /// The denoiser's architecture.
@@ -106,7 +110,7 @@ impl TrainConfig {
 
     fn check(&self) -> Result<(), String> {
         check_interface(&self.interface)?;
-        self.policy.check()?;
+        self.policy.check(&self.interface)?;
         let training = &self.training;
         let positive = [
             ("steps", training.steps),
@@ -154,8 +158,9 @@ impl TrainConfig {
 }
 
 impl PolicyConfig {
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self, interface: &Interface) -> Result<(), String> {
         self.horizon.check()?;
+        References::new(&self.relative, interface)?;
         let NetworkConfig::ConditionalUnet1d(network) = &self.network;
         network.check(self.horizon.predicted)?;
         self.sampler.check(&self.schedule.build()?)

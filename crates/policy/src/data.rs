@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use crate::augmentation::Symmetry;
+use crate::relative::References;
 use crate::{NoiseSchedule, Normalizer, Objective, PolicyFailure, TrainConfig};
 
 /// Keeps the streams of random numbers apart that come from one seed.
@@ -20,9 +21,10 @@ enum Stream {
     Validation = 4,
 }
 
-/// Episodes in memory, as normalised rows, and the windows over them.
+/// Episodes in memory, and the windows over them.
 pub(crate) struct TrainingData {
     horizon: Horizon,
+    references: References,
     seed: u64,
     train: Split,
     validation: Split,
@@ -36,7 +38,7 @@ pub(crate) struct TrainingData {
 }
 
 struct Split {
-    /// Observations `[frames, Do]` and actions `[frames, Da]` of each episode, normalised.
+    /// Observations `[frames, Do]` and actions `[frames, Da]` of each episode, in physical units.
     episodes: Vec<(Table, Table)>,
     windows: Windows,
 }
@@ -92,22 +94,28 @@ impl TrainingData {
         }
         let frames = rows.iter().map(|(_, action)| action.rows).sum();
         let mirrored = config.data.symmetry.as_ref().map(|symmetry| mirror(symmetry, interface, &rows));
-        let all = || rows.iter().chain(mirrored.iter().flatten());
-        let fit = |dim, pick: fn(&(Table, Table)) -> &Table| {
-            let values = all().flat_map(|row| pick(row).values.chunks_exact(dim));
-            Normalizer::fit(dim, values).map_err(PolicyFailure::Data)
-        };
-        let observation = fit(interface.observation_dim(), |row| &row.0)?;
-        let action = fit(interface.action_dim(), |row| &row.1)?;
-
-        let normalise = |(seen, done): (Table, Table)| {
-            (normalise_table(&observation, seen), normalise_table(&action, done))
-        };
         let horizon = config.policy.horizon;
+        let references =
+            References::new(&config.policy.relative, interface).map_err(PolicyFailure::Config)?;
+        let all = || rows.iter().chain(mirrored.iter().flatten());
+        let seen = all().flat_map(|(seen, _)| seen.values.chunks_exact(seen.dim));
+        let observation = Normalizer::fit(interface.observation_dim(), seen).map_err(PolicyFailure::Data)?;
+        let done: Vec<f32> = if config.policy.relative.is_empty() {
+            all().flat_map(|(_, done)| done.values.iter().copied()).collect()
+        } else {
+            let windows = Split::new(all().cloned().collect(), horizon);
+            (0..windows.windows.len())
+                .flat_map(|window| windows.actions(window, horizon, &references))
+                .collect()
+        };
+        let action_dim = interface.action_dim();
+        let action =
+            Normalizer::fit(action_dim, done.chunks_exact(action_dim)).map_err(PolicyFailure::Data)?;
+
         let mut split = |rows: Vec<(Table, Table)>| {
             let (mut train, mut validation) = (Vec::new(), Vec::new());
             for (row, held_out) in rows.into_iter().zip(&mut held_out) {
-                if *held_out { validation.push(normalise(row)) } else { train.push(normalise(row)) }
+                if *held_out { validation.push(row) } else { train.push(row) }
             }
             (Split::new(train, horizon), Split::new(validation, horizon))
         };
@@ -121,6 +129,7 @@ impl TrainingData {
         }
         Ok(Self {
             horizon,
+            references,
             seed: config.seed,
             train,
             validation,
@@ -188,10 +197,15 @@ impl TrainingData {
     }
 
     fn add(&self, split: &Split, window: usize, batch: &mut Batch) {
-        let (episode, start) = split.windows.get(window).expect("callers count the windows");
-        let (observation, action) = &split.episodes[episode];
-        extend(observation, start, self.horizon.observed, &mut batch.condition);
-        extend(action, start, self.horizon.predicted, &mut batch.action);
+        let normalised = |normalizer: &Normalizer, values: &[f32], out: &mut Vec<f32>| {
+            for row in values.chunks_exact(normalizer.dim()) {
+                out.extend(normalizer.normalise(row.iter().map(|value| f64::from(*value))));
+            }
+        };
+        let seen = split.observations(window, self.horizon);
+        normalised(&self.observation, &seen, &mut batch.condition);
+        let done = split.actions(window, self.horizon, &self.references);
+        normalised(&self.action, &done, &mut batch.action);
     }
 }
 
@@ -199,6 +213,22 @@ impl Split {
     fn new(episodes: Vec<(Table, Table)>, horizon: Horizon) -> Self {
         let lengths: Vec<usize> = episodes.iter().map(|(_, action)| action.rows).collect();
         Self { windows: Windows::new(&lengths, horizon), episodes }
+    }
+
+    /// `[To, Do]`
+    fn observations(&self, window: usize, horizon: Horizon) -> Vec<f32> {
+        let (episode, start) = self.windows.get(window).expect("callers count the windows");
+        gathered(&self.episodes[episode].0, start, horizon.observed)
+    }
+
+    /// `[Tp, Da]`, less what is observed at the window's newest observation where actions are relative to it.
+    fn actions(&self, window: usize, horizon: Horizon, references: &References) -> Vec<f32> {
+        let (episode, start) = self.windows.get(window).expect("callers count the windows");
+        let (seen, done) = &self.episodes[episode];
+        let newest = gathered(seen, start + horizon.observed as i64 - 1, 1);
+        let mut actions = gathered(done, start, horizon.predicted);
+        actions.chunks_exact_mut(done.dim).for_each(|action| references.subtract(action, &newest));
+        actions
     }
 }
 
@@ -244,17 +274,11 @@ fn mirror(symmetry: &Symmetry, interface: &Interface, rows: &[(Table, Table)]) -
     rows.iter().map(|(seen, done)| (mirror_table(seen, &observed), mirror_table(done, &acted))).collect()
 }
 
-fn normalise_table(normalizer: &Normalizer, table: Table) -> Table {
-    let rows = table.values.chunks_exact(table.dim);
-    let values =
-        rows.flat_map(|row| normalizer.normalise(row.iter().map(|value| f64::from(*value)))).collect();
-    Table { values, ..table }
-}
-
-fn extend(table: &Table, start: i64, steps: usize, out: &mut Vec<f32>) {
-    let before = out.len();
-    out.resize(before + steps * table.dim, 0.0);
-    gather(table, start, steps, &mut out[before..]);
+/// Rows `start .. start + steps`, edges repeated.
+fn gathered(table: &Table, start: i64, steps: usize) -> Vec<f32> {
+    let mut out = vec![0.0; steps * table.dim];
+    gather(table, start, steps, &mut out);
+    out
 }
 
 /// What the network is shown and what it is to answer, on the host.

@@ -8,6 +8,7 @@ use rand_distr::StandardNormal;
 
 use crate::checkpoint::Manifest;
 use crate::parameters::{Weights, host};
+use crate::relative::References;
 use crate::unet::ConditionalUnet1d;
 use crate::{NoiseSchedule, PolicyFailure, SamplerConfig};
 
@@ -18,6 +19,7 @@ const LARGEST_BATCH: usize = 64;
 pub struct DiffusionPolicy {
     manifest: Manifest,
     denoiser: Denoiser,
+    references: References,
     threads: usize,
 }
 
@@ -31,8 +33,12 @@ pub(crate) struct Denoiser {
 }
 
 impl DiffusionPolicy {
-    pub(crate) fn new(manifest: Manifest, denoiser: Denoiser) -> Self {
-        Self { manifest, denoiser, threads: 1 }
+    /// # Errors
+    /// When the actions are relative to what is not observed.
+    pub(crate) fn new(manifest: Manifest, denoiser: Denoiser) -> Result<Self, PolicyFailure> {
+        let references = References::new(&manifest.policy.relative, &manifest.interface);
+        let references = references.map_err(PolicyFailure::Config)?;
+        Ok(Self { manifest, denoiser, references, threads: 1 })
     }
 
     /// What the checkpoint says about itself.
@@ -92,7 +98,12 @@ impl DiffusionPolicy {
     fn chunk(&self, request: &PlanRequest, prediction: &[f32]) -> ActionChunk {
         let Horizon { observed, executed, .. } = self.manifest.policy.horizon;
         let rows = prediction.chunks_exact(self.manifest.interface.action_dim());
-        let action = |row: &[f32]| Action(self.manifest.action.unnormalise(row.iter().copied()).collect());
+        let newest = request.window.0.last();
+        let action = |row: &[f32]| {
+            let mut action: Vec<f64> = self.manifest.action.unnormalise(row.iter().copied()).collect();
+            newest.iter().for_each(|observation| self.references.add(&mut action, &observation.0));
+            Action(action)
+        };
         let actions = rows.skip(observed - 1).take(executed).map(action).collect();
         ActionChunk { first_step: request.step, actions }
     }
@@ -189,7 +200,9 @@ mod tests {
     use super::*;
     use crate::checkpoint::{FORMAT, Trained};
     use crate::kernels::Kernels;
-    use crate::{BetaCurve, NetworkConfig, Normalizer, Objective, PolicyConfig, ScheduleConfig, UnetConfig};
+    use crate::{
+        BetaCurve, NetworkConfig, Normalizer, Objective, PolicyConfig, Relative, ScheduleConfig, UnetConfig,
+    };
 
     const HORIZON: Horizon = Horizon { observed: 3, predicted: 16, executed: 5 };
 
@@ -222,6 +235,7 @@ mod tests {
             schedule: ScheduleConfig { curve, train_steps: 100, beta_start: 1e-4, beta_end: 0.02 },
             objective: Objective::Epsilon,
             sampler: SamplerConfig::ddim(5),
+            relative: Vec::new(),
         };
         let normalizer = |dim: usize| Normalizer { low: vec![0.0; dim], high: vec![10.0; dim] };
         let manifest = Manifest {
@@ -247,7 +261,7 @@ mod tests {
         let values = list.initialise(&mut ChaCha8Rng::seed_from_u64(1));
         let weights = Weights::new(&list, values, &device);
         let schedule = manifest.policy.schedule.build().unwrap();
-        DiffusionPolicy::new(manifest, Denoiser { network, weights, schedule, device })
+        DiffusionPolicy::new(manifest, Denoiser { network, weights, schedule, device }).unwrap()
     }
 
     fn request(seed: u64) -> PlanRequest {
@@ -272,6 +286,22 @@ mod tests {
         for (step, action) in (2..).zip(&chunk.actions) {
             let expected = 5.0 + 0.5 * f64::from(step);
             assert!(action.0.iter().all(|value| (value - expected).abs() < 1e-5), "{step}: {action:?}");
+        }
+    }
+
+    #[test]
+    fn relative_actions_start_from_the_newest_observation() {
+        let prediction = [0.0; 32];
+        let absolute = untrained().chunk(&request(40), &prediction);
+        let mut policy = untrained();
+        let relative =
+            Relative { action: "action".into(), numbers: vec![1], to: "state".into(), to_numbers: vec![2] };
+        policy.references = References::new(&[relative], &policy.manifest.interface).unwrap();
+        let newest = request(40).window.0[2].0[2];
+        assert_ne!(newest, 0.0);
+        for (absolute, action) in absolute.actions.iter().zip(policy.chunk(&request(40), &prediction).actions)
+        {
+            assert_eq!(action.0, [absolute.0[0], absolute.0[1] + newest]);
         }
     }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nudge_control::{Action, Episode, Frame, Observation, ObservationWindow, PlanRequest, Policy as _};
 use nudge_dataset::{Recording, write_episodes};
 use nudge_policy::{
-    DeviceChoice, DiffusionPolicy, PolicyFailure, TrainConfig, TrainEvent, TrainPaths, TrainReport, train,
+    DeviceChoice, DiffusionPolicy, PolicyFailure, Relative, TrainConfig, TrainEvent, TrainPaths, TrainReport,
+    train,
 };
 
 const CONFIG: &str = r#"
@@ -170,6 +171,32 @@ fn the_first_episodes_of_a_set_teach_what_a_set_of_them_does() {
     let all = run(&of_few, &twelve, &out("all"), false, 5).unwrap();
     assert_eq!(weights(&many.checkpoint), weights(&few.checkpoint));
     assert_ne!(weights(&many.checkpoint), weights(&all.checkpoint));
+}
+
+#[test]
+fn relative_actions_are_differences_from_the_newest_observation() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.training.steps = 2;
+    let of = |config: &TrainConfig, name: &str| {
+        let report = run(config, &circles(&dir.path().join(name)), &dir.path().join(name), false, 2).unwrap();
+        let policy = DiffusionPolicy::load(&report.checkpoint, DeviceChoice::Cpu).unwrap();
+        (policy.manifest().action.clone(), policy.manifest().policy.relative.len())
+    };
+    let (absolute, none) = of(&config, "absolute");
+    let all = vec![0, 1];
+    let to = "observation.state".to_owned();
+    config.policy.relative =
+        vec![Relative { action: "action".into(), numbers: all.clone(), to, to_numbers: all }];
+    let (relative, one) = of(&config, "relative");
+    assert_eq!((none, one), (0, 1));
+    // The circles have radii up to 1.05 and the action leads by one step of 0.3 rad. In a window of 8 from the one before
+    // the newest observation it is at most 7 steps ahead of it: a chord of 2 r sin(1.05).
+    assert!(absolute.high.iter().all(|high| (1.0..=1.05).contains(high)), "{absolute:?}");
+    let chord = 2.0 * 1.05 * 1.05f64.sin();
+    for bound in relative.low.iter().map(|low| -low).chain(relative.high) {
+        assert!((0.9 * chord..=chord + 1e-6).contains(&bound), "{bound}, and the chord is {chord}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod observation;
 mod physics;
 mod progress;
 mod robot;
+mod scene;
 mod servo;
 mod start;
 
@@ -230,7 +231,7 @@ impl Task for PickPlace {
     }
 
     fn scene(&self) -> Scene {
-        Scene { size: [1.0, 0.75], shapes: Vec::new() }
+        scene::scene(&self.model, self.config.variant, &self.state())
     }
 }
 

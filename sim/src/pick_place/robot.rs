@@ -45,6 +45,10 @@ impl ArmModel {
         assert_eq!((chain.joints.len(), motors.len()), (ARM_JOINTS, MOTORS), "of the URDF compiled in here");
         Self { description, chain, motors }
     }
+
+    pub(crate) fn description(&self) -> &ArmDescription {
+        &self.description
+    }
 }
 
 /// Greatest share of each limit that was used since the episode began; beyond 1 the limit was broken.

@@ -129,6 +129,22 @@ impl Bus {
             .map_err(|error| failed(format!("listening to `{key}`"), error.as_ref()))
     }
 
+    /// Listens to whatever other processes send to `name`, with or without an attachment. `heard` runs on zenoh's
+    /// threads and must not wait.
+    pub(crate) fn listen_bare(
+        &self,
+        name: &str,
+        heard: impl Fn(&[u8]) + Send + Sync + 'static,
+    ) -> Result<Subscriber<()>, RuntimeError> {
+        let key = self.key(name);
+        self.session
+            .declare_subscriber(key.clone())
+            .allowed_origin(Locality::Remote)
+            .callback(move |sample: Sample| heard(&sample.payload().to_bytes()))
+            .wait()
+            .map_err(|error| failed(format!("listening to `{key}`"), error.as_ref()))
+    }
+
     /// Answers questions to `name`; `asked` runs on zenoh's threads and must not wait.
     pub(crate) fn answer(
         &self,

@@ -18,11 +18,14 @@ mod driver;
 mod episode_log;
 mod error;
 mod events;
+mod follow;
 mod guard;
 #[cfg(feature = "zenoh")]
 mod handshake;
 #[cfg(feature = "zenoh")]
 mod inbox;
+#[cfg(feature = "zenoh")]
+mod leader;
 mod lockstep;
 mod planner;
 #[cfg(feature = "zenoh")]
@@ -44,7 +47,10 @@ pub use describe::{Description, PROTOCOL, Physics};
 pub use episode_log::OnEpisode;
 pub use error::RuntimeError;
 pub use events::OnPlan;
+pub use follow::Follower;
 pub use guard::State;
+#[cfg(feature = "zenoh")]
+pub use leader::{COMMAND_STALE, Leader};
 #[cfg(feature = "zenoh")]
 pub use robot::{OnBegin, OnStep, RobotEpisode, RobotOptions, RobotReport, simulated_robot};
 pub use robot_file::{

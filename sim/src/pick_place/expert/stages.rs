@@ -39,7 +39,7 @@ const OPEN_ROOM_M: f64 = 0.025;
 /// The fingers pass the object when there is this much room, m.
 const CLEAR_ROOM_M: f64 = 0.01;
 /// How much narrower than the object a closed gripper is commanded, m: what presses.
-const SQUEEZE_M: f64 = 0.02;
+const SQUEEZE_M: f64 = 0.01;
 /// The tool may grasp within these of the object's middle: in the plane and in height, m, and in yaw, rad.
 const GRASP_PLANE_M: f64 = 0.005;
 const GRASP_HEIGHT_M: f64 = 0.005;

@@ -44,15 +44,45 @@ fn seeds_reset_rules_and_latency_change_the_episodes() {
 }
 
 #[test]
+fn an_evaluation_leaves_its_episodes_and_a_picture_of_the_worst() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("results");
+    let printed = report(&["--episodes", "12", "--max-steps", "40", "--out", out.to_str().unwrap()]);
+    let written: Value = serde_json::from_slice(&std::fs::read(out.join("results.json")).unwrap()).unwrap();
+    assert_eq!(printed, written);
+
+    let episodes = out.join("episodes");
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_nudge"));
+    let replayed = replay.args(["replay", episodes.to_str().unwrap(), "--json"]).output().unwrap();
+    let replayed: Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    for (replayed, row) in replayed.as_array().unwrap().iter().zip(written["per_episode"].as_array().unwrap())
+    {
+        assert_eq!((&replayed["seed"], &replayed["frames"]), (&row["seed"], &row["steps"]));
+        assert_eq!(replayed["execution"]["largest_deviation"], 0.0, "{replayed}");
+    }
+
+    let picture =
+        png::Decoder::new(std::io::BufReader::new(std::fs::File::open(out.join("worst.png")).unwrap()));
+    let reader = picture.read_info().unwrap();
+    let (width, height) = (reader.info().width, reader.info().height);
+    assert!(width > 3 * 200 && height > 10 * 200, "ten rows of three frames in {width} x {height} px");
+
+    let root = env!("CARGO_MANIFEST_DIR");
+    let again = eval(&[&format!("{root}/checkpoints/push_t"), "--out", out.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("exists already"));
+}
+
+#[test]
 fn what_cannot_be_evaluated_is_refused_with_the_reason() {
     let shipped = "checkpoints/push_t";
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["no/such/folder"], "no/such/folder"),
         (&["configs"], "is this a checkpoint?"),
         (&[shipped, "--latency-steps", "5"], "at least 10 executed steps"),
         (&[shipped, "--sampler", "ddim101"], "sampler.steps"),
         (&[shipped, "--executed", "16"], "horizon.executed"),
         (&[shipped, "--episodes", "0"], "at least 1"),
+        (&[shipped, "--variant", "bin"], "--variant is an option of pick_place"),
     ];
     for (arguments, reason) in cases {
         let output = eval(arguments);

@@ -55,6 +55,11 @@ impl PolicyArgs {
     pub fn load(&self) -> anyhow::Result<DiffusionPolicy> {
         self.plan.load(&self.checkpoint)
     }
+
+    /// The last part of its path.
+    pub fn name(&self) -> String {
+        self.checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
 }
 
 impl PlanArgs {

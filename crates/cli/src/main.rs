@@ -3,11 +3,14 @@
 mod animation;
 mod checkpoint;
 mod compare;
+mod contact_sheet;
 mod dataset;
 mod demonstrate;
 #[cfg(feature = "zenoh")]
 mod demo;
 mod eval;
+mod eval_folder;
+mod eval_report;
 mod output;
 mod plot;
 mod record;

@@ -85,7 +85,7 @@ pub struct Setup {
 }
 
 /// A policy that acted, and how it planned.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct PolicySetup {
     /// Name of the checkpoint.
     pub checkpoint: String,

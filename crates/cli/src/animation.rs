@@ -17,7 +17,8 @@ pub fn write_gif(path: &Path, rate_hz: f64, pictures: &[Picture]) -> Result<()> 
         encoder.set_repeat(Repeat::Infinite)?;
         for picture in pictures {
             let mut pixels = picture.rgba.clone();
-            let mut frame = Frame::from_rgba_speed(width, height, &mut pixels, 10);
+            // At the best quality: a faster one loses what is small, such as an object between the fingers.
+            let mut frame = Frame::from_rgba_speed(width, height, &mut pixels, 1);
             frame.delay = (100.0 / rate_hz).round().clamp(2.0, 1000.0) as u16;
             encoder.write_frame(&frame)?;
         }

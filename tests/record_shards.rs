@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Episodes of the recording: short ones, failures too, for what matters here is who records which.
-const RECORDING: [&str; 9] =
-    ["record", "push_t", "--episodes", "16", "--seed", "40", "--max-steps", "25", "--all"];
+/// Episodes of the recording, of the task whose setup and interface have the most to say.
+const RECORDING: [&str; 8] =
+    ["record", "pick_place", "--variant", "stack", "--episodes", "16", "--seed", "40"];
 const SHARDS: usize = 8;
 /// Far more than a worker takes to begin.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -125,7 +125,8 @@ fn parts_of_killed_and_repeated_workers_make_the_set_of_one() {
     assert!(String::from_utf8_lossy(&again.stdout).contains("nothing to do"));
 
     let report: Value = serde_json::from_slice(&succeed(merge()).stdout).unwrap();
-    assert_eq!((&report["episodes"], &report["recorded"]["run"]), (&16.into(), &16.into()));
+    assert_eq!(report["recorded"]["run"], 16);
+    assert!(report["episodes"].as_u64() > Some(12), "the expert has hardly learned to fail: {report}");
     assert_same_files(&whole, &merged);
 }
 
@@ -151,10 +152,9 @@ fn the_scheduler_chooses_the_part() {
     let error = refusal(kubernetes);
     assert!(error.contains("--shards N"), "{error}");
 
-    let mut other = record(&parts, &["--shard", "2/8"]);
-    other.args(["--reset-rule", "gym"]);
+    let other = record(&parts, &["--shard", "2/8", "--max-steps", "150"]);
     let error = refusal(other);
-    assert!(error.contains("another recording") && error.contains("reset_rule"), "{error}");
+    assert!(error.contains("another recording") && error.contains("max_steps"), "{error}");
 }
 
 #[test]

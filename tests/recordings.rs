@@ -119,6 +119,33 @@ fn shipped() -> Option<PathBuf> {
 }
 
 #[test]
+fn what_an_expert_demonstrates_is_recorded_and_replays() {
+    let folder = tempfile::tempdir().unwrap();
+    for (task, option, unit) in
+        [("push_t", ["--reset-rule", "gym"], "px/s"), ("pick_place", ["--actions", "joint"], "m/s")]
+    {
+        let dir = folder.path().join(task);
+        let record = ["record", task, option[0], option[1], "--episodes", "3", "--out", path(&dir), "--json"];
+        let report = json_of(&record);
+        let kept = report["kept"].as_u64().unwrap();
+        assert!(kept > 0 && report["episodes"] == 3, "{report}");
+        assert_eq!(report["expert_success"].as_f64().unwrap(), kept as f64 / 3.0);
+        assert_eq!(report["speed"]["unit"], unit);
+        let length = |name: &str| report["length"][name].as_u64().unwrap();
+        assert!(0 < length("min") && length("min") <= length("median") && length("median") <= length("max"));
+        let replayed = json_of(&["replay", path(&dir), "--json"]);
+        assert_eq!(replayed.as_array().unwrap().len() as u64, kept);
+        for episode in replayed.as_array().unwrap() {
+            assert_eq!(episode["execution"]["largest_deviation"], 0.0, "{episode}");
+        }
+    }
+    let out = folder.path().join("none");
+    let astray = nudge(&["record", "push_t", "--sampler", "ddim10", "--out", path(&out)]);
+    assert!(String::from_utf8_lossy(&astray.stderr).contains("--sampler says how a policy plans"));
+    assert!(!out.exists());
+}
+
+#[test]
 fn what_a_policy_did_is_recorded_and_it_does_the_same_again() {
     let Some(checkpoint) = shipped() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -63,6 +63,16 @@ impl PolicyArgs {
 }
 
 impl PlanArgs {
+    /// The first option of these that was given.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--sampler", self.sampler.is_some()),
+            ("--executed", self.executed.is_some()),
+            ("--device", !matches!(self.device, Device::Cpu)),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
+    }
+
     /// Loads and checks a checkpoint, to be planned with as these arguments say.
     pub fn load(&self, checkpoint: &std::path::Path) -> anyhow::Result<DiffusionPolicy> {
         let mut policy = DiffusionPolicy::load(checkpoint, self.device.into())

@@ -43,7 +43,8 @@ pub fn write_contact_sheet(path: &Path, task: &TaskConfig, episodes: &[Episode])
         let (verdict, colour) = if episode.success() { ("achieved", ACHIEVED) } else { ("failed", FAILED) };
         let lines = [
             (format!("seed {}", episode.seed.unwrap_or_default()), INK),
-            (format!("score {:.3}", episode.score()), INK),
+            // Cut off, not rounded: what failed does not read 1.000.
+            (format!("score {:.3}", (episode.score() * 1e3).floor() / 1e3), INK),
             (format!("{} steps", episode.frames.len()), FAINT),
             (verdict.to_owned(), colour),
         ];

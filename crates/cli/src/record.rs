@@ -98,6 +98,11 @@ impl Record {
         let shard = self.shard.resolve(&|name| std::env::var(name).ok())?;
         let dir =
             shard.map_or(self.out.clone(), |Shard { index, count }| shard_folder(&self.out, index, count));
+        if let (None, Some(option)) = (&self.checkpoint, self.plan.given()) {
+            bail!(
+                "{option} says how a policy plans, but the expert is to act: leave it out, or give --checkpoint"
+            );
+        }
         let begun = Instant::now();
         let task = self.options.config(self.task)?;
         let policy = self.checkpoint.as_ref().map(|checkpoint| self.plan.load(checkpoint)).transpose()?;

@@ -106,3 +106,29 @@ fn sync(folder: &Path) -> Result<(), DatasetError> {
 fn sync_one(path: &Path) -> Result<(), DatasetError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(DatasetError::io(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_dead_left_is_removed_and_what_the_living_write_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("set");
+        let abandoned = folder.path().join(".set.partial-1");
+        let of_another = folder.path().join(".sets.partial-1");
+        for dir in [&abandoned, &of_another] {
+            fs::create_dir(dir).unwrap();
+            fs::write(dir.join("file"), "half").unwrap();
+        }
+        let first = Staging::create(&target).unwrap();
+        let second = Staging::create(&target).unwrap();
+        assert!(first.path() != second.path() && first.path().is_dir() && second.path().is_dir());
+        assert!(!abandoned.exists() && of_another.exists());
+        fs::write(first.path().join("file"), "whole").unwrap();
+        first.commit().unwrap();
+        let late = second.path().to_owned();
+        assert!(matches!(second.commit(), Err(DatasetError::Exists { .. })) && !late.exists());
+        assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "whole");
+    }
+}

@@ -4,13 +4,13 @@ use nudge_control::{Episode, Task};
 use nudge_sim::TaskConfig;
 use nudge_sim::push_t::{PushT, PushTConfig, ResetRule};
 
-/// What the fastest of the human demonstrations stays below, px/s.
+/// More than the fastest human demonstration (592 px/s), and what demonstrations may not exceed, px/s.
 const FASTEST_PX_PER_SEC: f64 = 670.0;
 /// Frames in which the agent may be still: half a second.
 const LONGEST_STILL_FRAMES: usize = 5;
 const STILL_PX_PER_SEC: f64 = 5.0;
 /// The 99.9th percentile of how far a person moves the target from one step to the next, px.
-const FARTHEST_CHANGE_PX: f64 = 100.0;
+const FARTHEST_CHANGE_PX: f64 = 68.0;
 
 fn demonstrate(reset_rule: ResetRule, seed: u64) -> Episode {
     TaskConfig::PushT(PushTConfig { reset_rule, ..PushTConfig::default() }).demonstrate(seed)
@@ -22,7 +22,7 @@ fn distance(one: &[f64], other: &[f64]) -> f64 {
 
 #[test]
 fn starts_of_all_rules_are_solved_and_left_better_than_success_asks() {
-    // An agent that overlaps the block, one close to a wall, and the longest demonstration of the first two hundred.
+    // Each rule, and with seed 138 a start that needs many pushes.
     let starts =
         [(ResetRule::DpLegacy, 0), (ResetRule::DpLegacy, 138), (ResetRule::Dp, 1), (ResetRule::Gym, 2)];
     for (reset_rule, seed) in starts {

@@ -3,6 +3,7 @@
 use nudge_control::{Action, Task};
 
 use super::push::{FACES, Free, Place, Push};
+use super::slip::Slip;
 use super::walk::{WALK_PX, way_around};
 use crate::push_t::geometry::{AGENT_RADIUS, WORLD_PX};
 use crate::push_t::physics::DT;
@@ -35,6 +36,8 @@ pub(super) struct Drive {
     pub(super) most_actions: usize,
     /// No action is taken any more.
     pub(super) stopped: bool,
+    /// Whether the agent slips on some faces.
+    pub(super) slips: bool,
 }
 
 impl Drive {
@@ -83,6 +86,7 @@ impl Drive {
         let mut left = *push;
         let mut speed = TOUCH_PX_PER_SEC;
         let (mut last, mut still_steps) = (Place::of(self.world.world.block()), 0);
+        let mut slip = if self.slips { Slip::of(&last) } else { None };
         for _ in 0..LONGEST_PUSH_STEPS {
             let block = *self.world.world.block();
             let from = Place::of(&block);
@@ -103,13 +107,15 @@ impl Drive {
             let braked = (END_PX_PER_SEC.powi(2) + 2.0 * PUSH_ACCELERATION * travel).sqrt();
             let next = (speed + PUSH_ACCELERATION * secs).min(PUSH_PX_PER_SEC).min(braked);
             let acceleration = (next - speed) / secs;
+            let done = 1.0 - left.length_px / push.length_px;
+            let drift = slip.as_mut().map_or(0.0, |slip| slip.drift_px(done));
             let at = |offset: isize| {
                 let time = offset as f64 * DT;
                 let gone = (speed + 0.5 * acceleration * time) * time - gap.max(0.0);
                 let rest = left.travel_px().max(1e-9);
                 let share = (gone / rest).clamp(0.0, 1.0);
                 let pose = left.part(&from, share).pose();
-                pose.world_from_body(face.agent(left.contact(share), (-gone).max(0.0)))
+                pose.world_from_body(face.agent(left.contact(share) + drift * time / secs, (-gone).max(0.0)))
             };
             self.act(action_along(at));
             let length = left.length_px;

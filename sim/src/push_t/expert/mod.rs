@@ -2,11 +2,13 @@
 //!
 //! The expert plans with a model of pushing ([`push`]): few long pushes along the block's faces that bring it to the goal
 //! soonest ([`search`]). The best plans are then driven on copies of the world ([`drive`]), and the one that does best
-//! there is what the expert demonstrates. Nothing is random: the same state gives the same demonstration.
+//! there is what the expert demonstrates, with a small slip now and then ([`slip`]). Nothing is left to chance: the same
+//! state gives the same demonstration.
 
 mod drive;
 mod push;
 mod search;
+mod slip;
 mod walk;
 
 use nudge_control::{Action, Expert, Task};
@@ -96,14 +98,14 @@ fn driven(task: &PushT, actions: &[[f64; 2]], most_actions: usize) -> Drive {
     for target in actions {
         world.step(&Action(target.to_vec()));
     }
-    Drive { world, actions: actions.to_vec(), most_actions, stopped: false }
+    Drive { world, actions: actions.to_vec(), most_actions, stopped: false, slips: false }
 }
 
 /// The actions so far and those of the plan that does best from there.
 fn best_continuation(task: &PushT, drive: &Drive) -> Vec<[f64; 2]> {
     let state = drive.world.state();
     let plans = search::plans(drive.world.world.block(), state.agent, TRIED_PLANS);
-    let mut best: Option<(f64, Vec<[f64; 2]>)> = None;
+    let mut best: Option<(f64, Plan)> = None;
     for plan in plans {
         let mut attempt = driven(task, &drive.actions, drive.most_actions);
         follow(&mut attempt, &plan);
@@ -113,10 +115,16 @@ fn best_continuation(task: &PushT, drive: &Drive) -> Vec<[f64; 2]> {
             + SECS_PER_COVERAGE * lost
             + SECS_PER_ROUGH_PX * roughness_px(new_actions);
         if best.as_ref().is_none_or(|(least, _)| secs < *least) {
-            best = Some((secs, attempt.actions));
+            best = Some((secs, plan));
         }
     }
-    best.map_or_else(|| drive.actions.clone(), |(_, actions)| actions)
+    // Plans are compared without slips, which would favour those that have none.
+    let mut attempt = driven(task, &drive.actions, drive.most_actions);
+    attempt.slips = true;
+    if let Some((_, plan)) = best {
+        follow(&mut attempt, &plan);
+    }
+    attempt.actions
 }
 
 /// How far targets move beyond what is smooth, px.

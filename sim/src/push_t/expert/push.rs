@@ -332,9 +332,9 @@ mod tests {
             for pair in agents.windows(2) {
                 world.step(pair[0], [0, 1].map(|axis| (pair[1][axis] - pair[0][axis]) / DT));
             }
-            // The world lets bodies overlap by a little, and the block lags behind by it: it takes no errors from here on.
+            // The world leaves an overlap of 0.1 px, and more while it turns; demonstrations correct what is left.
             let error = Place::of(world.block()).distance(&push.end(&from));
-            assert!(error < 3.0, "face {index}: {error} px");
+            assert!(error < 1.0, "face {index}: {error} px");
         }
     }
 

@@ -13,15 +13,15 @@ use nudge_policy::DiffusionPolicy;
 use nudge_runtime::{
     RobotFile, RobotOptions, RobotReport, ServeOptions, ServeReport, serve, simulated_robot,
 };
-use nudge_sim::draw;
+use nudge_sim::{TaskConfig, draw};
 use serde::Serialize;
 
 use crate::animation::write_gif;
 use crate::checkpoint::PlanArgs;
-use crate::task::Rule;
 use crate::output::{self, say};
-use crate::robot::{PaceChoice, Summary, build_task, shipped_robot, stop_on_ctrl_c, with_free_port};
+use crate::robot::{PaceChoice, Summary, shipped_robot, stop_on_ctrl_c, with_free_port};
 use crate::serve::print_report;
+use crate::task::{TaskArgs, TaskName};
 
 /// Width of the animation, px.
 const GIF_WIDTH: u32 = 320;
@@ -34,12 +34,19 @@ const PLAN_COLOUR: [u8; 4] = [200, 60, 140, 255];
 const OTHER_PLAN_COLOUR: [u8; 4] = [240, 170, 205, 255];
 const PATH_COLOUR: [u8; 4] = [65, 105, 225, 255];
 
-/// Watch the shipped Push-T policy drive the simulated robot over the bus, at 10 Hz wall clock
+/// Watch a shipped policy drive the simulated robot over the bus, at 10 Hz wall clock
 ///
 /// Starts robot and controller as two zenoh peers on loopback, runs episodes, prints score and timing, and writes
 /// demo.rrd (open it with `rerun demo.rrd`) and demo.gif.
 #[derive(Args)]
 pub struct Demo {
+    /// The simulated task
+    #[arg(value_enum, default_value = "push_t")]
+    task: TaskName,
+
+    #[command(flatten)]
+    options: TaskArgs,
+
     /// Episodes to run, 5 to 30 s each
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     episodes: u64,
@@ -48,9 +55,9 @@ pub struct Demo {
     #[arg(long, default_value_t = 100_000, value_name = "S")]
     seed: u64,
 
-    /// The policy to watch
-    #[arg(long, value_name = "DIR", default_value = "checkpoints/push_t")]
-    checkpoint: PathBuf,
+    /// The policy to watch [default: the task's in checkpoints/]
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
 
     #[command(flatten)]
     plan: PlanArgs,
@@ -72,9 +79,11 @@ struct Report {
 
 impl Demo {
     pub fn run(self) -> Result<ExitCode> {
-        let policy = self.plan.load(&self.checkpoint)?;
+        let task = self.options.config(self.task)?;
+        let shipped = || Path::new("checkpoints").join(task.build().name());
+        let policy = self.plan.load(&self.checkpoint.clone().unwrap_or_else(shipped))?;
         std::fs::create_dir_all(&self.out).with_context(|| format!("creating {}", self.out.display()))?;
-        let mut robot = shipped_robot(PaceChoice::Clock)?;
+        let mut robot = shipped_robot(&task, PaceChoice::Clock)?;
         let endpoint = with_free_port("tcp/127.0.0.1:0")?;
         robot.session.robot.listen = vec![endpoint.clone()];
         robot.session.controller.connect = vec![endpoint];
@@ -117,7 +126,7 @@ impl Demo {
             }),
             on_ready: None,
         };
-        let (driven, served) = run_both(policy, &robot, driving, serving)?;
+        let (driven, served) = run_both(policy, task, &robot, driving, serving)?;
         bar.finish_and_clear();
         #[cfg(feature = "rerun")]
         view.finish()?;
@@ -143,6 +152,7 @@ impl Demo {
 /// The robot on its own thread, the controller on this one; whoever ends first ends the other.
 fn run_both(
     policy: DiffusionPolicy,
+    task: TaskConfig,
     robot: &RobotFile,
     driving: RobotOptions,
     serving: ServeOptions,
@@ -150,7 +160,7 @@ fn run_both(
     let (robot_stop, serve_stop) = (driving.stop.clone(), serving.stop.clone());
     std::thread::scope(|scope| {
         let driven = scope.spawn(move || {
-            let report = simulated_robot(build_task(Rule::default()), robot, driving);
+            let report = simulated_robot(task.build(), robot, driving);
             serve_stop.store(true, Ordering::Relaxed);
             report
         });
@@ -199,17 +209,21 @@ impl Film {
     /// Films the world after a step; the number of the step and the score so far.
     fn step(&self, task: &dyn Task, step: &Step) -> (u64, f64) {
         let mut reel = self.lock();
-        if let Some(range) = task.interface().observation_range("observation.state") {
+        let mut scene = task.scene();
+        let interface = task.interface();
+        // Where an action is a place in the picture, what was done and what is planned can be drawn into it.
+        if interface.action_dim() == 2
+            && let Some(range) = interface.observation_range("observation.state")
+        {
             let agent = &step.observation.0[range];
             reel.path.push([agent[0], agent[1]]);
-        }
-        let mut scene = task.scene();
-        // The newest plan is the last to be painted, and the one that is executed over the others.
-        scene.shapes.push(line("path", reel.path.clone(), 2.0, PATH_COLOUR));
-        for (index, chunk) in reel.fan.iter().enumerate().rev() {
-            let points = chunk.actions.iter().map(|action| [action.0[0], action.0[1]]).collect();
-            let (width, colour) = if index == 0 { (3.0, PLAN_COLOUR) } else { (2.0, OTHER_PLAN_COLOUR) };
-            scene.shapes.push(line("plan", points, width, colour));
+            scene.shapes.push(line("path", reel.path.clone(), 2.0, PATH_COLOUR));
+            // The newest plan is the last to be painted, and the one that is executed over the others.
+            for (index, chunk) in reel.fan.iter().enumerate().rev() {
+                let points = chunk.actions.iter().map(|action| [action.0[0], action.0[1]]).collect();
+                let (width, colour) = if index == 0 { (3.0, PLAN_COLOUR) } else { (2.0, OTHER_PLAN_COLOUR) };
+                scene.shapes.push(line("plan", points, width, colour));
+            }
         }
         reel.score = reel.score.max(step.reward);
         reel.scenes.push(scene);

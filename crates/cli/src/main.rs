@@ -23,6 +23,8 @@ mod robot;
 mod serve;
 mod shard;
 mod task;
+#[cfg(all(unix, feature = "zenoh"))]
+mod teleop;
 mod train;
 
 use std::process::ExitCode;
@@ -50,6 +52,8 @@ enum Command {
     Robot(robot::Robot),
     Dataset(dataset::DatasetVerb),
     Record(record::Record),
+    #[cfg(all(unix, feature = "zenoh"))]
+    Teleop(teleop::Teleop),
     Replay(replay::Replay),
 }
 
@@ -67,6 +71,8 @@ fn main() -> ExitCode {
         Command::Robot(command) => command.run(),
         Command::Dataset(command) => command.run(),
         Command::Record(command) => command.run(),
+        #[cfg(all(unix, feature = "zenoh"))]
+        Command::Teleop(command) => command.run(),
         Command::Replay(command) => command.run(),
     };
     match result {

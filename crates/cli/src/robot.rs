@@ -12,11 +12,10 @@ use clap::{Args, ValueEnum, value_parser};
 use nudge_control::{Interval, mean_interval, wilson_interval};
 use nudge_runtime::{RobotFile, RobotOptions, RobotReport, simulated_robot};
 use nudge_sim::TaskConfig;
-use nudge_sim::push_t::PushTConfig;
 use serde::Serialize;
 
-use crate::task::Rule;
 use crate::output::{self, say};
+use crate::task::{TaskArgs, TaskName};
 
 /// Who waits for whom
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -34,8 +33,11 @@ pub enum PaceChoice {
 #[derive(Args)]
 pub struct Robot {
     /// The simulated task
-    #[arg(value_parser = ["push_t"])]
-    task: String,
+    #[arg(value_enum)]
+    task: TaskName,
+
+    #[command(flatten)]
+    options: TaskArgs,
 
     /// The robot as a TOML file; by default the one that comes with the program, at the pace of --pace
     #[arg(long, value_name = "FILE", conflicts_with = "pace")]
@@ -56,10 +58,6 @@ pub struct Robot {
     /// Seed of the first episode; the next ones count up
     #[arg(long, default_value_t = 100_000, value_name = "S")]
     seed: u64,
-
-    /// How starts are drawn from seeds
-    #[arg(long, value_enum, default_value_t)]
-    reset_rule: Rule,
 
     /// Seconds to wait for a controller before giving up
     #[arg(long, default_value_t = 300, value_name = "SECS")]
@@ -95,9 +93,10 @@ struct Details {
 
 impl Robot {
     pub fn run(self) -> Result<ExitCode> {
+        let task = self.options.config(self.task)?;
         let robot = match &self.robot {
             Some(path) => RobotFile::load(path)?,
-            None => shipped_robot(self.pace)?,
+            None => shipped_robot(&task, self.pace)?,
         };
         let listen = self.listen.as_deref().map(with_free_port).transpose()?;
         let endpoints = listen.clone().unwrap_or_else(|| robot.session.robot.listen.join(", "));
@@ -126,7 +125,7 @@ impl Robot {
                 eprintln!("robot `{prefix}` listens at {endpoints}; waiting for a controller");
             })),
         };
-        let report = simulated_robot(build_task(self.reset_rule), &robot, options)?;
+        let report = simulated_robot(task.build(), &robot, options)?;
         bar.finish_and_clear();
         let summary = Summary::of(report, self.seed);
         if self.json {
@@ -183,18 +182,21 @@ impl Summary {
     }
 }
 
-/// The Push-T robot that comes with the program.
-pub fn shipped_robot(pace: PaceChoice) -> Result<RobotFile> {
-    let text = match pace {
-        PaceChoice::Clock => include_str!("../../../configs/robots/push_t.toml"),
-        PaceChoice::Observation => include_str!("../../../configs/robots/push_t_lockstep.toml"),
+/// The robot of a task that comes with the program.
+pub fn shipped_robot(task: &TaskConfig, pace: PaceChoice) -> Result<RobotFile> {
+    let text = match (task, pace) {
+        (TaskConfig::PushT(_), PaceChoice::Clock) => include_str!("../../../configs/robots/push_t.toml"),
+        (TaskConfig::PushT(_), PaceChoice::Observation) => {
+            include_str!("../../../configs/robots/push_t_lockstep.toml")
+        }
+        (TaskConfig::PickPlace(_), PaceChoice::Clock) => {
+            include_str!("../../../configs/robots/pick_place.toml")
+        }
+        (TaskConfig::PickPlace(_), PaceChoice::Observation) => {
+            include_str!("../../../configs/robots/pick_place_lockstep.toml")
+        }
     };
     RobotFile::parse(text).map_err(anyhow::Error::msg).context("the robot file that comes with the program")
-}
-
-/// The task with starts drawn by `rule`.
-pub fn build_task(rule: Rule) -> Box<dyn nudge_control::Task> {
-    TaskConfig::PushT(PushTConfig { reset_rule: rule.into(), ..PushTConfig::default() }).build()
 }
 
 /// An endpoint whose port 0 is replaced by one that is free now, so that it can be told to others.

@@ -17,8 +17,28 @@ pub struct Symmetry {
 pub struct Mirror {
     pub name: String,
     pub source: Vec<usize>,
-    pub scale: f64,
+    pub scale: Scale,
+    #[serde(default)]
     pub offset: f64,
+}
+
+/// Factors of a feature's numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scale {
+    /// The same for all.
+    All(f64),
+    /// One for each.
+    Each(Vec<f64>),
+}
+
+impl Scale {
+    fn of(&self, number: usize) -> Option<f64> {
+        match self {
+            Self::All(scale) => Some(*scale),
+            Self::Each(scales) => scales.get(number).copied(),
+        }
+    }
 }
 
 impl Symmetry {
@@ -32,10 +52,19 @@ impl Symmetry {
             let Some(mirror) = self.features.iter().find(|mirror| mirror.name == *name) else {
                 return Err(format!("`data.symmetry.features` has no entry for `{name}`"));
             };
-            let whole = mirror.source.len() == dim && mirror.source.iter().all(|source| *source < dim);
-            let twice = whole && (0..dim).all(|i| mirror.source[mirror.source[i]] == i);
-            let affine = mirror.scale == 1.0 && mirror.offset == 0.0 || mirror.scale == -1.0;
-            if !twice || !affine {
+            let whole = mirror.source.len() == dim
+                && mirror.source.iter().all(|source| *source < dim)
+                && !matches!(&mirror.scale, Scale::Each(scales) if scales.len() != dim);
+            let gives_back = |number: usize| {
+                let source = mirror.source[number];
+                let (Some(here), Some(there)) = (mirror.scale.of(number), mirror.scale.of(source)) else {
+                    return false;
+                };
+                let unmoved = here * mirror.offset + mirror.offset == 0.0;
+                mirror.source[source] == number && here * there == 1.0 && unmoved
+            };
+            let twice = whole && (0..dim).all(gives_back);
+            if !twice {
                 return Err(format!(
                     "`data.symmetry.features` `{name}`: applied twice it does not give its {dim} numbers back"
                 ));
@@ -51,9 +80,58 @@ impl Symmetry {
         let mut before = vec![0.0; mirror.source.len()];
         for row in rows.chunks_exact_mut(mirror.source.len()) {
             before.copy_from_slice(row);
-            for (value, source) in row.iter_mut().zip(&mirror.source) {
-                *value = (mirror.scale * f64::from(before[*source]) + mirror.offset) as f32;
+            for (number, (value, source)) in row.iter_mut().zip(&mirror.source).enumerate() {
+                let scale = mirror.scale.of(number).unwrap_or(1.0);
+                *value = (scale * f64::from(before[*source]) + mirror.offset) as f32;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nudge_control::Feature;
+
+    use super::*;
+
+    fn symmetry(source: &[usize], scale: Scale, offset: f64) -> Symmetry {
+        Symmetry { features: vec![Mirror { name: "pose".into(), source: source.to_vec(), scale, offset }] }
+    }
+
+    fn check(symmetry: &Symmetry) -> Result<(), String> {
+        let observation = vec![Feature::vector("pose", 3, "m")];
+        symmetry.check(&Interface { observation, action: Vec::new(), control_hz: 10.0 })
+    }
+
+    #[test]
+    fn a_mirror_applied_twice_is_no_mirror() {
+        for symmetry in [
+            symmetry(&[1, 0, 2], Scale::All(-1.0), 512.0),
+            symmetry(&[0, 1, 2], Scale::Each(vec![1.0, -1.0, 1.0]), 0.0),
+            symmetry(&[2, 1, 0], Scale::Each(vec![-1.0, 1.0, -1.0]), 0.0),
+        ] {
+            check(&symmetry).unwrap();
+            let (before, mut row) = ([3.0, 40.0, 500.0], [3.0, 40.0, 500.0]);
+            symmetry.apply("pose", &mut row);
+            assert_ne!(row, before);
+            symmetry.apply("pose", &mut row);
+            assert_eq!(row, before);
+        }
+    }
+
+    #[test]
+    fn what_is_no_mirror_is_refused() {
+        for symmetry in [
+            symmetry(&[1, 2, 0], Scale::All(1.0), 0.0),
+            symmetry(&[0, 1, 2], Scale::All(1.0), 1.0),
+            symmetry(&[0, 1, 2], Scale::All(2.0), 0.0),
+            symmetry(&[1, 0, 2], Scale::Each(vec![1.0, -1.0, 1.0]), 0.0),
+            symmetry(&[0, 1, 2], Scale::Each(vec![1.0, -1.0, 1.0]), 5.0),
+            symmetry(&[0, 1, 2], Scale::Each(vec![1.0, -1.0]), 0.0),
+            symmetry(&[0, 1], Scale::All(1.0), 0.0),
+            symmetry(&[0, 1, 3], Scale::All(1.0), 0.0),
+        ] {
+            assert!(check(&symmetry).unwrap_err().contains("`pose`"));
         }
     }
 }

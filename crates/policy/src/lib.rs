@@ -28,7 +28,7 @@ mod schedule;
 mod train;
 mod unet;
 
-pub use augmentation::{Mirror, Symmetry};
+pub use augmentation::{Mirror, Scale, Symmetry};
 pub use checkpoint::{Manifest, Trained};
 pub use config::{
     DataConfig, EmaConfig, NetworkConfig, OptimizerConfig, PolicyConfig, TrainConfig, TrainingConfig,

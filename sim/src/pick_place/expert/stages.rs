@@ -48,8 +48,9 @@ const GRASP_YAW: f64 = 0.06;
 const METRES_PER_RAD: f64 = 0.04;
 /// Errors at which the way down begins and at which it is free, m.
 const FUNNEL_M: [f64; 2] = [0.025, 0.004];
-/// The lowest tool that leaves the pads clear of the table, m.
-const LOWEST_TOOL_M: f64 = 0.014;
+/// The lowest tool that leaves the palm, 3.7 cm above it and 20 cm wide, clear of what stands beside the object, m: that
+/// is 6 cm high at most. The pads still cover the upper half of a flat object.
+const LOWEST_TOOL_M: f64 = 0.027;
 /// Height that clears whatever lies on the table: 6 cm at most, m.
 const OVER_ALL_M: f64 = 0.075;
 /// Fingertips below the tool, with room, m.

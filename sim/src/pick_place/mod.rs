@@ -32,7 +32,7 @@ use servo::{NEUTRAL_RAD, Servo, TICKS, joints_for};
 use start::{Start, start};
 
 /// Opening of the gripper when an episode begins, m.
-const FIRST_OPENING_M: f64 = config::MAX_OPENING_M;
+const FIRST_OPENING_M: f64 = 0.0795;
 /// What separates the stream of the sensors' noise from that of the start.
 const NOISE_STREAM: u64 = 0x6e6f_6973_6500_0000;
 

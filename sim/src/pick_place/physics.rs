@@ -67,9 +67,9 @@ impl World {
 
     /// One physics step with the motors sent to `targets` (rad; m for each finger).
     pub(crate) fn step(&mut self, model: &ArmModel, targets: &[f64; ARM_JOINTS + 2]) {
-        self.robot.drive(&mut self.physics, model, targets);
+        let sent = self.robot.drive(&mut self.physics, model, targets);
         self.physics.step();
-        self.robot.note_limits(&self.physics, model, targets);
+        self.robot.note_limits(&self.physics, model, &sent);
         self.note_penetration();
     }
 

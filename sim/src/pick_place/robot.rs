@@ -12,10 +12,12 @@ pub(crate) const ARM_JOINTS: usize = 7;
 pub(crate) const FINGERS: usize = 2;
 const MOTORS: usize = ARM_JOINTS + FINGERS;
 
-/// Stiffness of each servo, Nm/rad, then N/m for the fingers; those of MuJoCo Menagerie's model of this arm.
+/// Stiffness of each servo, Nm/rad, those of MuJoCo Menagerie's model of this arm; then N/m for the fingers.
 const STIFFNESS: [f64; MOTORS] = [4500.0, 4500.0, 3500.0, 3500.0, 2000.0, 2000.0, 2000.0, 3000.0, 3000.0];
 /// Damping over stiffness: how far a servo lags behind a steady motion, s.
 const LAG_SECS: f64 = 0.04;
+/// Share of a joint's speed limit at which its servo stops pushing.
+pub(crate) const SPEED_SHARE: f64 = 0.9;
 /// Reflected inertia of the motors, kg m^2, and kg for the fingers.
 const ARMATURE: [f64; MOTORS] = [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1];
 /// Force with which a finger closes at most, N; the arm's data sheet allows 70.
@@ -186,10 +188,27 @@ impl Robot {
         (positions, velocities)
     }
 
-    /// Sends the motors to `targets` (rad; m for each finger). What a motor spends on carrying the arm itself, which is
-    /// free of gravity here, it cannot spend on moving it.
-    pub(crate) fn drive(&mut self, physics: &mut PhysicsWorld, model: &ArmModel, targets: &[f64; MOTORS]) {
+    /// Sends the motors to `targets` (rad; m for each finger), and gives where they were sent. A target leads its joint by
+    /// no more than a motion at [`SPEED_SHARE`] of the speed limit would, so that a joint that was held up does not make
+    /// up for it too fast. What a motor spends on carrying the arm itself, which is free of gravity here, it cannot spend
+    /// on moving it.
+    pub(crate) fn drive(
+        &mut self,
+        physics: &mut PhysicsWorld,
+        model: &ArmModel,
+        targets: &[f64; MOTORS],
+    ) -> [f64; MOTORS] {
+        let (positions, _) = self.state(physics);
         let carrying = self.carrying(physics);
+        let targets = std::array::from_fn(|index| {
+            // A finger that is held up by an object is meant to squeeze it.
+            let lead = if index < ARM_JOINTS {
+                SPEED_SHARE * model.motors[index].velocity * LAG_SECS
+            } else {
+                f64::INFINITY
+            };
+            targets[index].clamp(positions[index] - lead, positions[index] + lead)
+        });
         for (index, handle) in self.joints.iter().enumerate() {
             let Some((body, id)) = physics.multibody_joints.get_mut(*handle) else { continue };
             let Some(link) = body.link_mut(id) else { continue };
@@ -200,6 +219,7 @@ impl Robot {
             motor.set_motor(axis, targets[index] as f32, 0.0, stiffness as f32, damping as f32);
             motor.set_motor_max_force(axis, free as f32);
         }
+        targets
     }
 
     /// Takes note of how far the last step went towards the limits.

@@ -5,7 +5,7 @@ use nudge_control::IkOptions;
 
 use super::config::{ActionKind, MAX_OPENING_M, POSE_HIGH, POSE_LOW};
 use super::physics::DT_SECS;
-use super::robot::{ARM_JOINTS, ArmModel};
+use super::robot::{ARM_JOINTS, ArmModel, SPEED_SHARE};
 
 /// Posture that the arm's spare freedom is spent on, rad.
 pub(crate) const NEUTRAL_RAD: [f64; ARM_JOINTS] = [
@@ -17,9 +17,9 @@ pub(crate) const NEUTRAL_RAD: [f64; ARM_JOINTS] = [
     std::f64::consts::FRAC_PI_2,
     std::f64::consts::FRAC_PI_4,
 ];
-/// Share of a joint's speed limit that targets move at most with, and how far from its stops they stay, rad.
-const SPEED_SHARE: f64 = 0.9;
+/// How far from a joint's stops targets stay, rad, and from a finger's, m.
 const STOP_MARGIN_RAD: f64 = 0.01;
+const FINGER_MARGIN_M: f64 = 1e-4;
 /// Physics steps in a control period.
 pub(crate) const TICKS: usize = 50;
 
@@ -77,7 +77,7 @@ impl Servo {
         }
         self.opening_m = (self.opening_m + self.opening_step_m).clamp(0.0, MAX_OPENING_M);
         let [a, b, c, d, e, f, g] = self.joints;
-        let finger = self.opening_m / 2.0;
+        let finger = (self.opening_m / 2.0).clamp(FINGER_MARGIN_M, MAX_OPENING_M / 2.0 - FINGER_MARGIN_M);
         [a, b, c, d, e, f, g, finger, finger]
     }
 

@@ -1,6 +1,6 @@
 //! What the Push-T expert does: `cargo run --release -p nudge-sim --example push_t_expert -- [FIRST_SEED [N [THREADS]]]`.
 //!
-//! Prints success, coverage, lengths and speeds of N demonstrations, and one core's seconds for each.
+//! Prints success, coverage, lengths and speeds of N demonstrations, and how long each took to make.
 
 use std::time::Instant;
 
@@ -52,7 +52,7 @@ fn show(seed: u64) -> Shown {
     let actions: Vec<Vec<f64>> = episode.frames.iter().map(|frame| frame.action.0.clone()).collect();
     let speeds: Vec<f64> = changes(&agents).iter().map(|change| hz * length(change)).collect();
     let stills = speeds.split(|speed| *speed >= STILL_PX_PER_SEC);
-    let shown = Shown {
+    Shown {
         seed,
         success: episode.success(),
         frames: episode.frames.len(),
@@ -62,11 +62,7 @@ fn show(seed: u64) -> Shown {
         action_jerks: changes(&changes(&actions)).iter().map(|change| length(change)).collect(),
         final_coverage: final_coverage(&episode, seed),
         secs,
-    };
-    if std::env::var_os("EACH").is_some() {
-        println!("{seed} {} {} {:.4} {:.2}s", shown.success, shown.frames, shown.final_coverage, shown.secs);
     }
-    shown
 }
 
 fn changes(values: &[Vec<f64>]) -> Vec<Vec<f64>> {

@@ -6,12 +6,14 @@
 mod motion;
 mod stages;
 
+use nalgebra::Vector2;
 use nudge_control::{Action, Expert};
 
 use super::config::{ActionKind, CONTROL_HZ, MAX_OPENING_M, POSE_HIGH, POSE_LOW, Variant};
 use super::objects::yaw;
 use super::progress::Stage;
 use super::servo::{joints_for, pointing_down};
+use super::start::BIN_HEIGHT_M;
 use super::{PickPlace, PickPlaceState};
 use motion::Motion;
 use stages::Situation;
@@ -57,7 +59,16 @@ fn situation(task: &PickPlace, state: &PickPlaceState) -> Situation {
         world_from_target: state.world_from_target,
         in_zone: in_zone(task.config.variant, state),
         max_opening_m: MAX_OPENING_M,
+        obstacles: obstacles(task.config.variant, state),
     }
+}
+
+/// Middle (x, y) and top of all that the hand could bump into, m.
+fn obstacles(variant: Variant, state: &PickPlaceState) -> Vec<(Vector2<f64>, f64)> {
+    let standing = state.distractors.iter().chain(&state.support);
+    let bin =
+        (variant == Variant::Bin).then(|| (state.world_from_target.translation.vector.xy(), BIN_HEIGHT_M));
+    standing.map(|(object, pose)| (pose.translation.vector.xy(), object.top_m(pose))).chain(bin).collect()
 }
 
 /// Whether the object is where it can be left: down, and as near to the target's middle as the variant asks, with a

@@ -22,6 +22,8 @@ pub(super) struct Situation {
     /// Whether the object is where it has to go, and has been lifted on its way.
     pub(super) in_zone: bool,
     pub(super) max_opening_m: f64,
+    /// Middle (x, y) and top of whatever else stands on the table, m.
+    pub(super) obstacles: Vec<(Vector2<f64>, f64)>,
 }
 
 /// Where the tool is wanted.
@@ -42,15 +44,17 @@ const CLEAR_ROOM_M: f64 = 0.01;
 const SQUEEZE_M: f64 = 0.01;
 /// The tool may grasp within these of the object's middle: in the plane and in height, m, and in yaw, rad.
 const GRASP_PLANE_M: f64 = 0.005;
-const GRASP_HEIGHT_M: f64 = 0.005;
+const GRASP_HEIGHT_M: f64 = 0.003;
 const GRASP_YAW: f64 = 0.06;
 /// What a yaw error of 1 rad counts for beside distances, m.
 const METRES_PER_RAD: f64 = 0.04;
 /// Errors at which the way down begins and at which it is free, m.
 const FUNNEL_M: [f64; 2] = [0.025, 0.004];
-/// The lowest tool that leaves the palm, 3.7 cm above it and 20 cm wide, clear of what stands beside the object, m: that
-/// is 6 cm high at most. The pads still cover the upper half of a flat object.
-const LOWEST_TOOL_M: f64 = 0.027;
+/// The lowest tool that leaves the pads clear of the table, m.
+const LOWEST_TOOL_M: f64 = 0.014;
+/// The palm is this high above the tool, less some room, and reaches this far to the sides, m.
+const PALM_M: f64 = 0.033;
+const PALM_REACH_M: f64 = 0.14;
 /// Height that clears whatever lies on the table: 6 cm at most, m.
 const OVER_ALL_M: f64 = 0.075;
 /// Fingertips below the tool, with room, m.
@@ -85,7 +89,7 @@ fn approach(now: &Situation) -> Goal {
     let tool = now.world_from_tool.translation.vector;
     let object = now.world_from_object.translation.vector;
     let width = width_m(&now.object);
-    let grasp_z = object.z.max(LOWEST_TOOL_M);
+    let grasp_z = grasp_z(now);
     let grasp_yaw = grasp_yaw(now);
     let plane_error = (object.xy() - tool.xy()).norm();
     let yaw_error = (grasp_yaw - yaw(&now.world_from_tool)).abs();
@@ -137,6 +141,17 @@ fn retreat(now: &Situation) -> Goal {
         pose[2] = now.object.top_m(&now.world_from_object) + RETREAT_M;
     }
     Goal { pose, opening_m: open_m(now), plane_speed_share: 1.0 }
+}
+
+/// Height of the tool that grasps: at the object's middle, or as much higher as lets the palm pass over what stands beside
+/// the object, or beside where it goes, while the pads still hold its top.
+fn grasp_z(now: &Situation) -> f64 {
+    let middle = now.world_from_object.translation.vector;
+    let places = [middle.xy(), now.world_from_target.translation.vector.xy()];
+    let beside = |at: &Vector2<f64>| places.iter().any(|place| (place - at).norm() < PALM_REACH_M);
+    let obstacles = now.obstacles.iter().filter(|(at, _)| beside(at));
+    let over_all = obstacles.map(|(_, top)| top - PALM_M).fold(LOWEST_TOOL_M, f64::max);
+    middle.z.max(over_all.min(now.object.top_m(&now.world_from_object)))
 }
 
 /// Extent of the object between the fingers, m.

@@ -54,6 +54,7 @@ impl Ideal {
             world_from_target,
             in_zone: false,
             max_opening_m: 0.08,
+            obstacles: Vec::new(),
         };
         Self { now, tool_from_object: None, lifted: false, steps: 0 }
     }

@@ -48,7 +48,8 @@ impl Expert<PushT> for PushTExpert {
     fn act(&mut self, task: &PushT) -> Action {
         let state = task.state();
         let expected = self.plan.last().is_some_and(|(expected, _)| *expected == state);
-        if !expected && !(self.planned && self.plan.is_empty()) {
+        let finished = self.planned && self.plan.is_empty();
+        if !expected && !finished {
             self.plan = plan(task);
             self.planned = true;
         }

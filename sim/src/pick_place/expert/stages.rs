@@ -42,6 +42,8 @@ const OPEN_ROOM_M: f64 = 0.025;
 const CLEAR_ROOM_M: f64 = 0.01;
 /// How much narrower than the object a closed gripper is commanded, m: what presses.
 const SQUEEZE_M: f64 = 0.01;
+/// How much closer than they are closing fingers are sent, m: they meet the object gently.
+const CLOSING_M: f64 = 0.006;
 /// The tool may grasp within these of the object's middle: in the plane and in height, m, and in yaw, rad.
 const GRASP_PLANE_M: f64 = 0.005;
 const GRASP_HEIGHT_M: f64 = 0.003;
@@ -102,7 +104,7 @@ fn approach(now: &Situation) -> Goal {
         && yaw_error < slack * GRASP_YAW;
     let missed = now.opening_m < width - 0.005;
     if there && !missed {
-        let opening_m = (width - SQUEEZE_M).max(0.0);
+        let opening_m = (width - SQUEEZE_M).max(now.opening_m - CLOSING_M).max(0.0);
         return Goal { pose: now.commanded, opening_m, plane_speed_share: 1.0 };
     }
 

@@ -218,3 +218,24 @@ pub fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
     ctrlc::set_handler(move || stopper.store(true, Ordering::Relaxed)).context("listening for Ctrl-C")?;
     Ok(stop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nudge_sim::pick_place::PickPlaceConfig;
+    use nudge_sim::push_t::PushTConfig;
+
+    #[test]
+    fn the_shipped_robots_are_the_tasks() {
+        let tasks =
+            [TaskConfig::PushT(PushTConfig::default()), TaskConfig::PickPlace(PickPlaceConfig::default())];
+        for task in tasks {
+            for pace in [PaceChoice::Clock, PaceChoice::Observation] {
+                let robot = shipped_robot(&task, pace).unwrap().interface();
+                let world = task.build();
+                assert_eq!(robot.accepts(world.interface()), Ok(()));
+                assert_eq!(robot.action_limits(), world.interface().action_limits());
+            }
+        }
+    }
+}

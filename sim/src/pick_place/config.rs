@@ -81,6 +81,7 @@ pub(crate) fn interface(action: ActionKind, joints: &[[f64; 2]; 7]) -> Interface
             Feature::vector("observation.grasp_yaw", 2, "1"),
             Feature::vector("observation.place_yaw", 2, "1"),
             Feature::vector("observation.distractors", 6, "m"),
+            Feature::vector("observation.tool_yaw", 1, "rad"),
         ],
         action: vec![ActionFeature {
             name: "action".into(),

@@ -24,7 +24,7 @@ pub(crate) fn observation(state: &PickPlaceState, model: &ArmModel, stream: &mut
     let target = seen(&state.world_from_target, stream);
     let distractors = state.distractors.map(|(_, pose)| position(&seen(&pose, stream)));
 
-    let mut values = Vec::with_capacity(64);
+    let mut values = Vec::with_capacity(65);
     values.extend(joints);
     values.extend(speeds);
     values.push(opening_m);
@@ -37,6 +37,8 @@ pub(crate) fn observation(state: &PickPlaceState, model: &ArmModel, stream: &mut
     values.extend(grasp_yaw(&state.object, &tool, &object));
     values.extend(place_yaw(&state.object, &object, &target));
     values.extend(distractors.as_flattened());
+    // As the action has it.
+    values.push(yaw(&tool));
     values
 }
 

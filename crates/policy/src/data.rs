@@ -197,15 +197,17 @@ impl TrainingData {
     }
 
     fn add(&self, split: &Split, window: usize, batch: &mut Batch) {
-        let normalised = |normalizer: &Normalizer, values: &[f32], out: &mut Vec<f32>| {
-            for row in values.chunks_exact(normalizer.dim()) {
-                out.extend(normalizer.normalise(row.iter().map(|value| f64::from(*value))));
-            }
+        let normalised = |normalizer: &Normalizer, row: &[f32]| -> Vec<f32> {
+            normalizer.normalise(row.iter().map(|value| f64::from(*value))).collect()
         };
-        let seen = split.observations(window, self.horizon);
-        normalised(&self.observation, &seen, &mut batch.condition);
-        let done = split.actions(window, self.horizon, &self.references);
-        normalised(&self.action, &done, &mut batch.action);
+        for seen in split.observations(window, self.horizon).chunks_exact(self.observation.dim()) {
+            let mut seen = normalised(&self.observation, seen);
+            self.references.hide(&mut seen);
+            batch.condition.extend(seen);
+        }
+        for done in split.actions(window, self.horizon, &self.references).chunks_exact(self.action.dim()) {
+            batch.action.extend(normalised(&self.action, done));
+        }
     }
 }
 

@@ -89,7 +89,9 @@ impl DiffusionPolicy {
             if let Some(number) = observation.0.iter().position(|value| !value.is_finite()) {
                 return bad(format!("observation number {number} is {}", observation.0[number]));
             }
+            let before = condition.len();
             condition.extend(self.manifest.observation.normalise(observation.0.iter().copied()));
+            self.references.hide(&mut condition[before..]);
         }
         Ok(condition)
     }
@@ -294,14 +296,31 @@ mod tests {
         let prediction = [0.0; 32];
         let absolute = untrained().chunk(&request(40), &prediction);
         let mut policy = untrained();
-        let relative =
-            Relative { action: "action".into(), numbers: vec![1], to: "state".into(), to_numbers: vec![2] };
+        let relative = Relative {
+            action: "action".into(),
+            numbers: vec![1],
+            to: "state".into(),
+            to_numbers: vec![2],
+            hidden: true,
+        };
         policy.references = References::new(&[relative], &policy.manifest.interface).unwrap();
         let newest = request(40).window.0[2].0[2];
         assert_ne!(newest, 0.0);
         for (absolute, action) in absolute.actions.iter().zip(policy.chunk(&request(40), &prediction).actions)
         {
             assert_eq!(action.0, [absolute.0[0], absolute.0[1] + newest]);
+        }
+        // All that is observed is hidden: the network plans the same from anywhere, and the plan moves along.
+        let moved = |request: PlanRequest, by: f64| {
+            let window =
+                request.window.0.into_iter().map(|seen| seen.0.iter().map(|value| value + by).collect());
+            PlanRequest { window: ObservationWindow(window.map(Observation).collect()), ..request }
+        };
+        let here = policy.predict(&[request(1)]).unwrap().remove(0);
+        let there = policy.predict(&[moved(request(1), 5.0)]).unwrap().remove(0);
+        for (here, there) in here.actions.iter().zip(&there.actions) {
+            assert_eq!(here.0[0], there.0[0]);
+            assert!((here.0[1] + 5.0 - there.0[1]).abs() < 1e-12);
         }
     }
 

@@ -3,6 +3,8 @@
 //! Where a robot is sent depends on where it is: a policy that predicts the way to go from the tool's last observed position
 //! moves with the scene, and learns from fewer demonstrations (the relative trajectories of UMI, Chi et al. 2024).
 
+use std::ops::Range;
+
 use nudge_control::Interface;
 use serde::{Deserialize, Serialize};
 
@@ -17,13 +19,16 @@ pub struct Relative {
     /// The observation feature they are taken from, and as many of its numbers, in the same units.
     pub to: String,
     pub to_numbers: Vec<usize>,
+    /// Whether the network does not see the feature `to` itself: what it plans is then the same wherever that lies.
+    #[serde(default)]
+    pub hidden: bool,
 }
 
 impl Relative {
     /// # Errors
     /// When a feature or a number of it does not exist, or one is named twice.
     pub(crate) fn check(&self, interface: &Interface) -> Result<(), String> {
-        let Self { action, numbers, to, to_numbers } = self;
+        let Self { action, numbers, to, to_numbers, hidden: _ } = self;
         let acted = interface.action.iter().find(|feature| feature.name == *action);
         let acted = acted.ok_or(format!("`policy.relative`: there is no action feature `{action}`"))?;
         let seen = interface.observation.iter().find(|feature| feature.name == *to);
@@ -51,6 +56,8 @@ impl Relative {
 pub(crate) struct References {
     /// Index in the action, index in the observation.
     pairs: Vec<(usize, usize)>,
+    /// Parts of the observation that the network does not see.
+    hidden: Vec<Range<usize>>,
 }
 
 impl References {
@@ -58,6 +65,8 @@ impl References {
     /// When an entry does not fit the interface, or two are about the same number of an action.
     pub fn new(relative: &[Relative], interface: &Interface) -> Result<Self, String> {
         let mut pairs: Vec<(usize, usize)> = Vec::new();
+        let hidden = relative.iter().filter(|entry| entry.hidden);
+        let hidden = hidden.filter_map(|entry| interface.observation_range(&entry.to)).collect();
         for entry in relative {
             entry.check(interface)?;
             let before = interface.action.iter().take_while(|feature| feature.name != entry.action);
@@ -73,12 +82,17 @@ impl References {
                 pairs.push((first + number, seen + to));
             }
         }
-        Ok(Self { pairs })
+        Ok(Self { pairs, hidden })
     }
 
     /// Takes the reference from one action.
     pub fn subtract(&self, action: &mut [f32], observation: &[f32]) {
         self.pairs.iter().for_each(|(index, seen)| action[*index] -= observation[*seen]);
+    }
+
+    /// Hides what the network is not to see from one normalised observation.
+    pub fn hide(&self, observation: &mut [f32]) {
+        self.hidden.iter().for_each(|range| observation[range.clone()].fill(0.0));
     }
 
     /// Gives it back.
@@ -111,7 +125,7 @@ mod tests {
 
     fn relative(numbers: &[usize], to_numbers: &[usize]) -> Relative {
         let (numbers, to_numbers) = (numbers.to_vec(), to_numbers.to_vec());
-        Relative { action: "tool".into(), numbers, to: "tool".into(), to_numbers }
+        Relative { action: "tool".into(), numbers, to: "tool".into(), to_numbers, hidden: false }
     }
 
     #[test]
@@ -124,6 +138,18 @@ mod tests {
         let mut action = action.map(f64::from);
         references.add(&mut action, &observation);
         assert_eq!(action, [0.5, 10.0, 20.0, 30.0]);
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_seen_and_still_counts() {
+        let hidden = Relative { hidden: true, ..relative(&[0], &[1]) };
+        let references = References::new(&[hidden], &interface()).unwrap();
+        let mut observation = [9.0, 9.0, 1.0, 2.0, 4.0];
+        references.hide(&mut observation);
+        assert_eq!(observation, [9.0, 9.0, 0.0, 0.0, 0.0]);
+        let mut action = [0.0; 4];
+        references.add(&mut action, &[9.0, 9.0, 1.0, 2.0, 4.0]);
+        assert_eq!(action, [0.0, 2.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -187,7 +187,7 @@ fn relative_actions_are_differences_from_the_newest_observation() {
     let all = vec![0, 1];
     let to = "observation.state".to_owned();
     config.policy.relative =
-        vec![Relative { action: "action".into(), numbers: all.clone(), to, to_numbers: all }];
+        vec![Relative { action: "action".into(), numbers: all.clone(), to, to_numbers: all, hidden: false }];
     let (relative, one) = of(&config, "relative");
     assert_eq!((none, one), (0, 1));
     // The circles have radii up to 1.05 and the action leads by one step of 0.3 rad. In a window of 8 from the one before

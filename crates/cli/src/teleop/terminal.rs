@@ -21,6 +21,8 @@ const LEAVE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
 pub struct Terminal {
     output: RawTerminal<File>,
     bytes: Receiver<Vec<u8>>,
+    /// When bytes last came.
+    heard: Instant,
     keyboard: Keyboard,
     screen: Screen,
 }
@@ -46,30 +48,34 @@ impl Terminal {
                 }
             }
         })?;
-        Ok(Self { output, bytes, keyboard: Keyboard::default(), screen: Screen::default() })
+        let heard = Instant::now();
+        Ok(Self { output, bytes, heard, keyboard: Keyboard::default(), screen: Screen::default() })
     }
 
     /// The keys that come before `deadline`: at once when there are some, none at the deadline.
     pub fn keys(&mut self, deadline: Instant) -> Vec<Key> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let wait = if self.keyboard.is_waiting() { left.min(ESCAPE_ALONE) } else { left };
-            match self.bytes.recv_timeout(wait) {
+            let alone = self.heard + ESCAPE_ALONE;
+            let until = if self.keyboard.is_waiting() { deadline.min(alone) } else { deadline };
+            match self.bytes.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => {
+                    self.heard = Instant::now();
                     let keys = self.keyboard.feed(&bytes);
                     if !keys.is_empty() {
                         return keys;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) if self.keyboard.is_waiting() && wait == ESCAPE_ALONE => {
-                    if let Some(key) = self.keyboard.settle() {
-                        return vec![key];
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.keyboard.is_waiting() && Instant::now() >= alone {
+                        return self.keyboard.settle().into_iter().collect();
+                    }
+                    if Instant::now() >= deadline {
+                        return Vec::new();
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => return Vec::new(),
                 // The terminal is gone; whoever waits for keys still waits until the deadline.
                 Err(RecvTimeoutError::Disconnected) => {
-                    std::thread::sleep(left);
+                    std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
                     return Vec::new();
                 }
             }
@@ -81,8 +87,9 @@ impl Terminal {
     /// # Errors
     /// When the terminal does not take it.
     pub fn show(&mut self, scene: &Scene, lines: &[String]) -> anyhow::Result<()> {
-        // Where nobody tells a size, the size of old.
-        let (columns, rows) = termion::terminal_size().unwrap_or((80, 24));
+        // Where nobody tells a size, or says that it is nothing, the size of old.
+        let size = termion::terminal_size().ok().filter(|(columns, rows)| *columns > 0 && *rows > 0);
+        let (columns, rows) = size.unwrap_or((80, 24));
         let frame = self.screen.frame((columns.into(), rows.into()), scene, lines)?;
         self.output.write_all(frame.as_bytes())?;
         self.output.flush()?;

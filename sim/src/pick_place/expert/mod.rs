@@ -1,13 +1,15 @@
 //! Demonstrates pick-place, seeing the whole world.
 //!
 //! What to do follows from the present state alone ([`stages`]), so that a policy can read it from an observation; how
-//! fast to do it keeps limits of speed and acceleration ([`motion`]).
+//! fast to do it keeps limits of speed and acceleration ([`motion`]). Small mistakes on the way down show how to recover
+//! ([`slip`]).
 
 mod motion;
+mod slip;
 mod stages;
 
 use nalgebra::Vector2;
-use nudge_control::{Action, Expert};
+use nudge_control::{Action, Expert, split_mix_64};
 
 use super::config::{ActionKind, CONTROL_HZ, MAX_OPENING_M, POSE_HIGH, POSE_LOW, Variant};
 use super::objects::yaw;
@@ -16,20 +18,33 @@ use super::servo::{joints_for, pointing_down};
 use super::start::BIN_HEIGHT_M;
 use super::{PickPlace, PickPlaceState};
 use motion::Motion;
+use slip::Slip;
 use stages::Situation;
 
 /// Demonstrates pick-place in every variant and with either kind of action.
 #[derive(Clone, Debug, Default)]
 pub struct PickPlaceExpert {
     motion: Motion,
+    /// Of the way down to the object and of that to the target; drawn when the expert first sees an episode.
+    slips: Option<[Option<Slip>; 2]>,
 }
 
 impl Expert<PickPlace> for PickPlaceExpert {
     fn act(&mut self, task: &PickPlace) -> Action {
         let state = task.state();
+        if state.steps == 0 {
+            *self = Self::default();
+        }
         let now = situation(task, &state);
         self.motion.resume(now.commanded);
         let mut goal = stages::goal(&now);
+        let slips = self.slips.get_or_insert_with(|| slips(&state));
+        if let Some((way, height_m)) = stages::way_down(&now)
+            && let Some(slip) = &mut slips[way]
+            && let Some(astray) = slip.astray(&goal, height_m, now.commanded)
+        {
+            goal = astray;
+        }
         for (axis, pose) in goal.pose.iter_mut().enumerate() {
             *pose = pose.clamp(POSE_LOW[axis], POSE_HIGH[axis]);
         }
@@ -44,6 +59,13 @@ impl Expert<PickPlace> for PickPlaceExpert {
             }
         }
     }
+}
+
+/// They follow from where the object lies, so that an episode is always demonstrated alike.
+fn slips(state: &PickPlaceState) -> [Option<Slip>; 2] {
+    let place = state.world_from_object.translation.vector;
+    let bits = place.iter().fold(0, |bits, value| split_mix_64(bits ^ value.to_bits()));
+    [0, 1].map(|way| Slip::of(split_mix_64(bits ^ way)))
 }
 
 fn situation(task: &PickPlace, state: &PickPlaceState) -> Situation {

@@ -64,6 +64,8 @@ const TIP_M: f64 = 0.02;
 /// An object this low above its target is put down, m, and this much lower is where it is sent, so that it gets there.
 const DOWN_M: f64 = 0.002;
 const PRESS_M: f64 = 0.002;
+/// Nearer than this in the plane, the way to a place is the way down to it, m.
+const WAY_DOWN_M: f64 = 0.02;
 /// Height of the tool above the object's top when all is done, m.
 const RETREAT_M: f64 = 0.1;
 
@@ -74,6 +76,21 @@ pub(super) fn goal(now: &Situation) -> Goal {
         retreat(now)
     } else {
         approach(now)
+    }
+}
+
+/// Which way down the tool is on: open to the object (0) or with it to the target (1), and how far above its end, m.
+pub(super) fn way_down(now: &Situation) -> Option<(usize, f64)> {
+    let tool = now.world_from_tool.translation.vector;
+    let object = now.world_from_object.translation.vector;
+    let target = now.world_from_target.translation.vector;
+    let over = |from: Vector2<f64>, to: Vector2<f64>| (to - from).norm() < WAY_DOWN_M;
+    if in_hand(now) {
+        let height_m = now.object.bottom_m(&now.world_from_object) - target.z;
+        over(object.xy(), target.xy()).then_some((1, height_m))
+    } else {
+        let open = now.opening_m > (width_m(&now.object) + CLEAR_ROOM_M).min(now.max_opening_m - 0.002);
+        (open && !now.in_zone && over(tool.xy(), object.xy())).then_some((0, tool.z - grasp_z(now)))
     }
 }
 

@@ -6,9 +6,9 @@ use crate::Table;
 
 /// Every window of `Tp` consecutive frames that a policy is trained on, over all episodes.
 ///
-/// Windows start at each frame from `-(To - 1)`, and the last one reaches `Ta - 1` frames beyond the episode's end;
+/// Windows start at each frame from `-(To - 1)`, and the last one reaches `pad_after` frames beyond the episode's end;
 /// frames outside are repetitions of the edge frame (Chi et al. 2023, `create_indices` of the reference
-/// implementation with `pad_before = To - 1`, `pad_after = Ta - 1`).
+/// implementation with `pad_before = To - 1`; there `pad_after` is `Ta - 1`).
 #[derive(Clone, Debug)]
 pub struct Windows {
     predicted: usize,
@@ -19,10 +19,12 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Windows over episodes of these lengths, in frames. An episode shorter than `Tp - To - Ta + 2` has none.
-    pub fn new(episode_lengths: &[usize], horizon: Horizon) -> Self {
-        let Horizon { observed, predicted, executed } = horizon;
-        let (before, after) = (observed.saturating_sub(1), executed.saturating_sub(1));
+    /// Windows over episodes of these lengths, in frames. An episode shorter than `Tp - To + 1 - pad_after` has none. With
+    /// `pad_after = Ta - 1` the last `Tp - To - Ta + 1` frames of an episode are never the newest observed one; with
+    /// `Tp - To` every frame is.
+    pub fn new(episode_lengths: &[usize], horizon: Horizon, pad_after: usize) -> Self {
+        let Horizon { observed, predicted, .. } = horizon;
+        let (before, after) = (observed.saturating_sub(1), pad_after);
         let (before, after) =
             (before.min(predicted.saturating_sub(1)), after.min(predicted.saturating_sub(1)));
         let mut episodes = Vec::new();
@@ -83,7 +85,7 @@ mod tests {
     fn windows_are_those_of_the_reference() {
         // create_indices over episode_ends [161, 165, 306] gives starts -1 ..= length - 16 + 7 for each.
         let lengths = [161, 4, 141, 10];
-        let windows = Windows::new(&lengths, HORIZON);
+        let windows = Windows::new(&lengths, HORIZON, 7);
         let expected: Vec<(usize, i64)> = lengths
             .iter()
             .enumerate()
@@ -93,8 +95,20 @@ mod tests {
         let all: Vec<_> = (0..windows.len()).filter_map(|index| windows.get(index)).collect();
         assert_eq!(all, expected);
         assert_eq!(windows.get(windows.len()), None);
-        assert!(Windows::new(&[], HORIZON).is_empty());
-        assert!(Windows::new(&[0], Horizon { observed: 1, predicted: 1, executed: 1 }).is_empty());
+        assert!(Windows::new(&[], HORIZON, 7).is_empty());
+        assert!(Windows::new(&[0], Horizon { observed: 1, predicted: 1, executed: 1 }, 0).is_empty());
+    }
+
+    #[test]
+    fn with_enough_padding_every_frame_is_once_the_newest_observed() {
+        let windows = Windows::new(&[20, 5], HORIZON, 14);
+        let newest: Vec<_> = (0..windows.len())
+            .filter_map(|index| windows.get(index))
+            .map(|(episode, start)| (episode, start + 1))
+            .collect();
+        let expected: Vec<_> =
+            [20, 5].iter().enumerate().flat_map(|(e, len)| (0..*len).map(move |f| (e, f))).collect();
+        assert_eq!(newest, expected);
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub struct DataConfig {
     /// Learn from this many episodes, the first of the set; from all of them if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub episodes: Option<usize>,
+    /// How many frames beyond its end the last window of an episode reaches, where the last action is repeated, 0..Tp:
+    /// `Ta - 1` if not given, as in the reference. With `Tp - To` every frame is seen as the newest, the last ones too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad_after: Option<usize>,
     /// A symmetry of the task: half of the training windows are replaced by their mirror images.
     #[serde(default)]
     pub symmetry: Option<Symmetry>,
@@ -146,6 +150,10 @@ impl TrainConfig {
         }
         if !(0.0..=0.5).contains(&self.data.validation_share) {
             return Err(format!("`data.validation_share` is {}, not in 0..=0.5", self.data.validation_share));
+        }
+        let (pad_after, predicted) = (self.data.pad_after, self.policy.horizon.predicted);
+        if let Some(pad_after) = pad_after.filter(|pad_after| *pad_after >= predicted) {
+            return Err(format!("`data.pad_after` is {pad_after}, not in 0..{predicted}"));
         }
         if self.data.episodes == Some(0) {
             return Err("`data.episodes` is 0: leave it out to learn from all of them".into());

@@ -95,6 +95,7 @@ impl TrainingData {
         let frames = rows.iter().map(|(_, action)| action.rows).sum();
         let mirrored = config.data.symmetry.as_ref().map(|symmetry| mirror(symmetry, interface, &rows));
         let horizon = config.policy.horizon;
+        let pad_after = config.data.pad_after.unwrap_or(horizon.executed.saturating_sub(1));
         let references =
             References::new(&config.policy.relative, interface).map_err(PolicyFailure::Config)?;
         let all = || rows.iter().chain(mirrored.iter().flatten());
@@ -103,7 +104,7 @@ impl TrainingData {
         let done: Vec<f32> = if config.policy.relative.is_empty() {
             all().flat_map(|(_, done)| done.values.iter().copied()).collect()
         } else {
-            let windows = Split::new(all().cloned().collect(), horizon);
+            let windows = Split::new(all().cloned().collect(), horizon, pad_after);
             (0..windows.windows.len())
                 .flat_map(|window| windows.actions(window, horizon, &references))
                 .collect()
@@ -117,7 +118,7 @@ impl TrainingData {
             for (row, held_out) in rows.into_iter().zip(&mut held_out) {
                 if *held_out { validation.push(row) } else { train.push(row) }
             }
-            (Split::new(train, horizon), Split::new(validation, horizon))
+            (Split::new(train, horizon, pad_after), Split::new(validation, horizon, pad_after))
         };
         let mirrored = mirrored.map(|rows| split(rows).0);
         let (train, validation) = split(rows);
@@ -212,9 +213,9 @@ impl TrainingData {
 }
 
 impl Split {
-    fn new(episodes: Vec<(Table, Table)>, horizon: Horizon) -> Self {
+    fn new(episodes: Vec<(Table, Table)>, horizon: Horizon, pad_after: usize) -> Self {
         let lengths: Vec<usize> = episodes.iter().map(|(_, action)| action.rows).collect();
-        Self { windows: Windows::new(&lengths, horizon), episodes }
+        Self { windows: Windows::new(&lengths, horizon, pad_after), episodes }
     }
 
     /// `[To, Do]`

@@ -283,6 +283,7 @@ fn configurations_name_the_field_that_is_wrong() {
         ("learning_rate = 1e-3", "learning_rate = -1.0", "learning_rate"),
         ("validation_share = 0.2", "validation_share = 0.9", "validation_share"),
         ("validation_share = 0.2", "validation_share = 0.2\nepisodes = 0", "data.episodes"),
+        ("validation_share = 0.2", "validation_share = 0.2\npad_after = 8", "data.pad_after"),
         ("seed = 3", "seed = 3\nsede = 4", "sede"),
         ("low = [-2.0, -2.0]", "low = [-2.0]", "interface.action"),
         ("executed = 4", "executed = 8", "horizon.executed"),

@@ -13,8 +13,8 @@ pub mod push_t;
 use nudge_control::{Episode, Task};
 use serde::{Deserialize, Serialize};
 
-pub use draw::{Picture, draw};
 use demonstration::{demonstrate, demonstrate_beyond_success};
+pub use draw::{Picture, draw};
 use pick_place::{PickPlace, PickPlaceConfig, PickPlaceExpert};
 use push_t::{PushT, PushTConfig, PushTExpert};
 

@@ -5,9 +5,9 @@ mod checkpoint;
 mod compare;
 mod contact_sheet;
 mod dataset;
-mod demonstrate;
 #[cfg(feature = "zenoh")]
 mod demo;
+mod demonstrate;
 mod eval;
 mod eval_folder;
 mod eval_report;

@@ -147,17 +147,15 @@ mod tests {
 
     #[test]
     fn what_the_environment_leaves_open_is_asked_for() {
-        let cases: [(Option<u64>, &[(&str, &str)], &str); 5] = [
-            (None, &[("JOB_COMPLETION_INDEX", "2")], "spec.completions"),
-            (Some(2), &[("JOB_COMPLETION_INDEX", "2")], "there are 2"),
-            (None, &[("SLURM_ARRAY_TASK_ID", "2")], "SLURM_ARRAY_TASK_COUNT"),
-            (None, &[("SLURM_ARRAY_TASK_ID", "x")], "not a number"),
-            (Some(4), &[], "--shard I/4"),
-        ];
-        for (shards, variables, word) in cases {
+        let asked = |shards, variables: &[(&str, &str)], word: &str| {
             let error = resolve(shards, variables).unwrap_err();
             assert!(error.contains(word), "{error}");
-        }
+        };
+        asked(None, &[("JOB_COMPLETION_INDEX", "2")], "spec.completions");
+        asked(Some(2), &[("JOB_COMPLETION_INDEX", "2")], "there are 2");
+        asked(None, &[("SLURM_ARRAY_TASK_ID", "2")], "SLURM_ARRAY_TASK_COUNT");
+        asked(None, &[("SLURM_ARRAY_TASK_ID", "x")], "not a number");
+        asked(Some(4), &[], "--shard I/4");
         assert!("8/8".parse::<Shard>().is_err() && "3".parse::<Shard>().is_err());
         assert_eq!("3/8".parse(), Ok(Shard { index: 3, count: 8 }));
     }

@@ -86,8 +86,14 @@ fn single([x, y]: [f64; 2]) -> [f32; 2] {
     [x as f32, y as f32]
 }
 
+/// As it looks on a light ground: rerun paints lines without transparency.
 fn color([r, g, b, a]: [u8; 4]) -> Color {
-    Color::from_unmultiplied_rgba(r, g, b, a)
+    const GROUND: f32 = 225.0;
+    let over = |value: u8| {
+        let share = f32::from(a) / 255.0;
+        (share * f32::from(value) + (1.0 - share) * GROUND).round() as u8
+    };
+    Color::from_rgb(over(r), over(g), over(b))
 }
 
 #[cfg(test)]

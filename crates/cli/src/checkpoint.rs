@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use nudge_policy::{DeviceChoice, DiffusionPolicy, SamplerConfig};
+use nudge_policy::{DeviceChoice, DiffusionPolicy, PlanOptions, Precision, SamplerConfig};
 
 /// Where tensors live.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -34,12 +34,29 @@ pub struct PolicyArgs {
     pub plan: PlanArgs,
 }
 
-/// How to plan.
-#[derive(Args, Debug)]
-pub struct PlanArgs {
+/// What computes plans, and how exactly.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct DeviceArgs {
     /// Where the network runs
     #[arg(long, value_enum, default_value_t)]
     pub device: Device,
+
+    /// How weights are stored while planning: f32, bf16 or int8 [default: f32 on the CPU, bf16 on a GPU]
+    #[arg(long)]
+    pub precision: Option<Precision>,
+}
+
+impl DeviceArgs {
+    pub fn options(&self) -> PlanOptions {
+        PlanOptions { device: self.device.into(), precision: self.precision }
+    }
+}
+
+/// How to plan.
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub device: DeviceArgs,
 
     /// Plan with another sampler than the checkpoint's: `ddim10`, `ddpm100`, or any other number of steps
     #[arg(long, value_parser = parse_sampler)]
@@ -68,14 +85,15 @@ impl PlanArgs {
         let given = [
             ("--sampler", self.sampler.is_some()),
             ("--executed", self.executed.is_some()),
-            ("--device", !matches!(self.device, Device::Cpu)),
+            ("--device", !matches!(self.device.device, Device::Cpu)),
+            ("--precision", self.device.precision.is_some()),
         ];
         given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
 
     /// Loads and checks a checkpoint, to be planned with as these arguments say.
     pub fn load(&self, checkpoint: &std::path::Path) -> anyhow::Result<DiffusionPolicy> {
-        let mut policy = DiffusionPolicy::load(checkpoint, self.device.into())
+        let mut policy = DiffusionPolicy::load(checkpoint, self.device.options())
             .with_context(|| format!("cannot plan with {}", checkpoint.display()))?;
         if let Some(sampler) = self.sampler {
             policy = policy.with_sampler(sampler)?;

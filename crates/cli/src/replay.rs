@@ -11,7 +11,7 @@ use nudge_dataset::{Dataset, read_recorded, recording_note};
 use nudge_policy::DiffusionPolicy;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Device;
+use crate::checkpoint::DeviceArgs;
 use crate::output::{self, say};
 use crate::record::{PolicySetup, Setup, reproducible};
 use crate::replay_view::{ReplayView, ViewArgs};
@@ -33,9 +33,8 @@ pub struct Replay {
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
 
-    /// Where that policy runs
-    #[arg(long, value_enum, default_value_t)]
-    device: Device,
+    #[command(flatten)]
+    device: DeviceArgs,
 
     #[command(flatten)]
     view: ViewArgs,
@@ -126,7 +125,7 @@ impl Replay {
         }
         view.finish(note.interface.control_hz)?;
         if let Some(checkpoint) = &self.checkpoint {
-            let mut policy = DiffusionPolicy::load(checkpoint, self.device.into())
+            let mut policy = DiffusionPolicy::load(checkpoint, self.device.options())
                 .with_context(|| format!("cannot plan with {}", checkpoint.display()))?;
             if let Some(PolicySetup { sampler, executed, .. }) = setup.and_then(|setup| setup.policy) {
                 policy = policy.with_sampler(sampler)?.with_executed(executed)?;

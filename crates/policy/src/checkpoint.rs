@@ -22,10 +22,11 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{NetworkConfig, PolicyConfig};
 use crate::diffusion::{Denoiser, DiffusionPolicy};
+use crate::engine::{HostNetwork, PlanOptions};
 use crate::kernels::Kernels;
-use crate::parameters::{ParameterList, Weights};
+use crate::parameters::ParameterList;
 use crate::unet::ConditionalUnet1d;
-use crate::{DeviceChoice, Normalizer, PolicyFailure};
+use crate::{Normalizer, PolicyFailure, TrainConfig};
 
 pub(crate) const FORMAT: u32 = 1;
 const MANIFEST: &str = "checkpoint.json";
@@ -34,9 +35,6 @@ const GOLDEN: &str = "golden.safetensors";
 const SUMS: &str = "SHA256SUMS";
 /// In the name of a folder that is still being written.
 const TEMPORARY: &str = "tmp-";
-/// How far a plan may lie from the golden one, in normalised units: room for another device's rounding, none for
-/// another network.
-const GOLDEN_TOLERANCE: f32 = 5e-3;
 
 /// What a checkpoint says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,23 +86,22 @@ impl DiffusionPolicy {
     ///
     /// # Errors
     /// What is missing, damaged or unknown, and in which file.
-    pub fn load(path: &Path, device: DeviceChoice) -> Result<Self, PolicyFailure> {
+    pub fn load(path: &Path, options: impl Into<PlanOptions>) -> Result<Self, PolicyFailure> {
         let folder = resolve(path)?;
         let files = read_checked(&folder)?;
         let manifest: Manifest = serde_json::from_slice(&files[0])
             .map_err(|error| PolicyFailure::checkpoint(folder.join(MANIFEST), error))?;
         manifest.check().map_err(|problem| PolicyFailure::checkpoint(folder.join(MANIFEST), problem))?;
-        let (device, kernels) = device.open()?;
-        let (network, list) = manifest.network(kernels);
+        let list = manifest.host_network(Vec::new()).list;
         let values = weights_from(&list, &files[1])
             .map_err(|problem| PolicyFailure::checkpoint(folder.join(WEIGHTS), problem))?;
-        let schedule = manifest.policy.schedule.build().map_err(PolicyFailure::Config)?;
-        let weights = Weights::new(&list, values, &device);
-        let denoiser = Denoiser { network, weights, schedule, device };
         let golden = Golden::parse(&files[2])
-            .and_then(|golden| golden.check(&manifest, &denoiser))
-            .map_err(|problem| PolicyFailure::checkpoint(folder.join(GOLDEN), problem));
-        golden.and_then(|()| Self::new(manifest, denoiser))
+            .map_err(|problem| PolicyFailure::checkpoint(folder.join(GOLDEN), problem))?;
+        let mut policy = Self::new(manifest, values, options.into())?;
+        golden
+            .check(&mut policy)
+            .map_err(|problem| PolicyFailure::checkpoint(folder.join(GOLDEN), problem))?;
+        Ok(policy)
     }
 }
 
@@ -124,6 +121,49 @@ impl Manifest {
         network.build(kernels, self.interface.action_dim(), condition)
     }
 
+    /// The network with its weights on the host.
+    pub(crate) fn host_network(&self, values: Vec<Vec<f32>>) -> HostNetwork {
+        let NetworkConfig::ConditionalUnet1d(config) = &self.policy.network;
+        let (_, list) = self.network(Kernels::Stock);
+        HostNetwork {
+            config: config.clone(),
+            predicted: self.policy.horizon.predicted,
+            action_dim: self.interface.action_dim(),
+            condition_dim: self.policy.horizon.observed * self.interface.observation_dim(),
+            list,
+            values,
+        }
+    }
+
+    /// What training with `config` begins from, before it has seen any data.
+    pub(crate) fn untrained(config: &TrainConfig) -> Self {
+        let as_it_is = |dim: usize| Normalizer { low: vec![-1.0; dim], high: vec![1.0; dim] };
+        Self {
+            format: FORMAT,
+            task: config.task.clone(),
+            interface: config.interface.clone(),
+            policy: config.policy.clone(),
+            observation: as_it_is(config.interface.observation_dim()),
+            action: as_it_is(config.interface.action_dim()),
+            trained: Trained {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                seed: config.seed,
+                steps: 0,
+                samples: 0,
+                episodes: 0,
+                frames: 0,
+                parameters: 0,
+                seconds: 0.0,
+            },
+        }
+    }
+
+    /// Numbers of a sample: `Tp * Da`.
+    pub(crate) fn sample_len(&self) -> usize {
+        let [predicted, action_dim] = self.sample_shape();
+        predicted * action_dim
+    }
+
     fn sample_shape(&self) -> [usize; 2] {
         [self.policy.horizon.predicted, self.interface.action_dim()]
     }
@@ -139,19 +179,20 @@ impl Golden {
         Self { condition, seed, prediction }
     }
 
-    fn check(&self, manifest: &Manifest, denoiser: &Denoiser) -> Result<(), String> {
+    fn check(&self, policy: &mut DiffusionPolicy) -> Result<(), String> {
+        let manifest = policy.manifest();
         let numbers = manifest.policy.horizon.observed * manifest.interface.observation_dim();
-        let [predicted, action_dim] = manifest.sample_shape();
-        if self.condition.len() != numbers || self.prediction.len() != predicted * action_dim {
+        if self.condition.len() != numbers || self.prediction.len() != manifest.sample_len() {
             return Err("the golden input does not have the shape of the interface".into());
         }
-        let shape = manifest.sample_shape();
-        let prediction = denoiser.sample(&manifest.policy, shape, &self.condition, &[self.seed]);
+        let prediction =
+            policy.sample(&self.condition, &[self.seed]).map_err(|failure| failure.to_string())?;
         let error = |(is, was): (&f32, &f32)| (is - was).abs();
         let largest = prediction.iter().zip(&self.prediction).map(error).fold(0.0, f32::max);
-        if largest > GOLDEN_TOLERANCE || prediction.iter().any(|value| !value.is_finite()) {
+        let tolerance = policy.precision().tolerance();
+        if largest > tolerance || prediction.iter().any(|value| !value.is_finite()) {
             return Err(format!(
-                "the golden input no longer gives the golden plan: {largest} apart, and at most {GOLDEN_TOLERANCE} is \
+                "the golden input no longer gives the golden plan: {largest} apart, and at most {tolerance} is \
                  rounding. The checkpoint was written by an incompatible version"
             ));
         }

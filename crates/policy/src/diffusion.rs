@@ -7,23 +7,23 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use crate::checkpoint::Manifest;
+use crate::config::TrainConfig;
+use crate::engine::{self, PlanEngine, PlanOptions, Precision};
 use crate::parameters::{Weights, host};
 use crate::relative::References;
 use crate::unet::ConditionalUnet1d;
 use crate::{NoiseSchedule, PolicyFailure, SamplerConfig};
 
-/// Requests that share one pass through the network; more are passed through in parts.
-const LARGEST_BATCH: usize = 64;
-
 /// A trained diffusion policy (Chi et al. 2023), ready to plan.
 pub struct DiffusionPolicy {
     manifest: Manifest,
-    denoiser: Denoiser,
+    schedule: NoiseSchedule,
     references: References,
-    threads: usize,
+    /// One a thread; at least one.
+    engines: Vec<Box<dyn PlanEngine>>,
 }
 
-/// Network, weights and schedule on a device: everything that maps noise to a normalised sample.
+/// Network, weights and schedule on a device: what training validates and writes.
 #[derive(Clone)]
 pub(crate) struct Denoiser {
     pub network: ConditionalUnet1d,
@@ -33,12 +33,33 @@ pub(crate) struct Denoiser {
 }
 
 impl DiffusionPolicy {
+    /// A policy over `values`, the weights in the order of the network's list.
+    ///
     /// # Errors
-    /// When the actions are relative to what is not observed.
-    pub(crate) fn new(manifest: Manifest, denoiser: Denoiser) -> Result<Self, PolicyFailure> {
+    /// When the actions are relative to what is not observed, or the device cannot be used.
+    pub(crate) fn new(
+        manifest: Manifest,
+        values: Vec<Vec<f32>>,
+        options: PlanOptions,
+    ) -> Result<Self, PolicyFailure> {
         let references = References::new(&manifest.policy.relative, &manifest.interface);
         let references = references.map_err(PolicyFailure::Config)?;
-        Ok(Self { manifest, denoiser, references, threads: 1 })
+        let schedule = manifest.policy.schedule.build().map_err(PolicyFailure::Config)?;
+        let mut engine = engine::open(manifest.host_network(values), options)?;
+        engine.set_steps(&manifest.policy.sampler.steps_of(&schedule, manifest.policy.objective))?;
+        Ok(Self { manifest, schedule, references, engines: vec![engine] })
+    }
+
+    /// The policy that training with `config` begins from: seeded first weights, and numbers taken as they are. For
+    /// measuring how long plans take, which does not depend on what was learned.
+    ///
+    /// # Errors
+    /// As when loading a checkpoint.
+    pub fn untrained(config: &TrainConfig, options: PlanOptions) -> Result<Self, PolicyFailure> {
+        let manifest = Manifest::untrained(config);
+        let list = manifest.host_network(Vec::new()).list;
+        let values = list.initialise(&mut ChaCha8Rng::seed_from_u64(config.seed));
+        Self::new(manifest, values, options)
     }
 
     /// What the checkpoint says about itself.
@@ -46,13 +67,22 @@ impl DiffusionPolicy {
         &self.manifest
     }
 
+    /// How weights are stored while planning.
+    pub fn precision(&self) -> Precision {
+        self.engines[0].precision()
+    }
+
     /// Plans with another sampler than the checkpoint's own.
     ///
     /// # Errors
     /// When the sampler does not fit the noise schedule.
     pub fn with_sampler(mut self, sampler: SamplerConfig) -> Result<Self, PolicyFailure> {
-        sampler.check(&self.denoiser.schedule).map_err(PolicyFailure::Config)?;
+        sampler.check(&self.schedule).map_err(PolicyFailure::Config)?;
+        let steps = sampler.steps_of(&self.schedule, self.manifest.policy.objective);
         self.manifest.policy.sampler = sampler;
+        for engine in &mut self.engines {
+            engine.set_steps(&steps)?;
+        }
         Ok(self)
     }
 
@@ -67,9 +97,12 @@ impl DiffusionPolicy {
         Ok(self)
     }
 
-    /// Plans the requests of a batch on up to `threads` threads; a plan does not depend on it.
+    /// Plans the requests of a batch on up to `threads` threads, where the device is not one that a single thread
+    /// keeps busy.
     pub fn with_threads(mut self, threads: usize) -> Self {
-        self.threads = threads.max(1);
+        let more: Vec<_> = (1..threads).map_while(|_| self.engines[0].another()).collect();
+        self.engines.truncate(1);
+        self.engines.extend(more);
         self
     }
 
@@ -126,31 +159,12 @@ impl Policy for DiffusionPolicy {
             .enumerate()
             .map(|(index, request)| self.condition(index, request))
             .collect::<Result<_, _>>()?;
-        let share = requests.len().div_ceil(self.threads).clamp(1, LARGEST_BATCH);
-        let parts: Vec<(&[PlanRequest], &[Vec<f32>])> =
-            requests.chunks(share).zip(conditions.chunks(share)).collect();
-        let horizon = self.manifest.policy.horizon;
-        let shape = [horizon.predicted, self.manifest.interface.action_dim()];
-        let plan = |(requests, conditions): &(&[PlanRequest], &[Vec<f32>])| {
-            let seeds: Vec<u64> = requests.iter().map(|request| request.noise_seed).collect();
-            self.denoiser.sample(&self.manifest.policy, shape, &conditions.concat(), &seeds)
-        };
-        let mut predictions = Vec::with_capacity(requests.len() * shape[0] * shape[1]);
-        for wave in parts.chunks(self.threads) {
-            if let [part] = wave {
-                predictions.extend(plan(part));
-                continue;
-            }
-            let finished: Vec<_> = std::thread::scope(|scope| {
-                let running: Vec<_> = wave.iter().map(|part| scope.spawn(|| plan(part))).collect();
-                running.into_iter().map(|thread| thread.join()).collect()
-            });
-            for part in finished {
-                predictions
-                    .extend(part.map_err(|_| PolicyError::Failed("a planning thread panicked".into()))?);
-            }
-        }
-        let samples = requests.iter().zip(predictions.chunks_exact(shape[0] * shape[1])).enumerate();
+        let conditions = conditions.concat();
+        let seeds: Vec<u64> = requests.iter().map(|request| request.noise_seed).collect();
+        let numbers = self.manifest.sample_len();
+        let predictions =
+            self.sample(&conditions, &seeds).map_err(|failure| PolicyError::Failed(failure.to_string()))?;
+        let samples = requests.iter().zip(predictions.chunks_exact(numbers)).enumerate();
         samples
             .map(|(index, (request, prediction))| {
                 if prediction.iter().any(|value| !value.is_finite()) {
@@ -160,6 +174,67 @@ impl Policy for DiffusionPolicy {
             })
             .collect()
     }
+}
+
+impl DiffusionPolicy {
+    /// Normalised samples `[B, Tp, Da]` for normalised conditions `[B, To * Do]`, each from the noise of its own seed.
+    ///
+    /// # Errors
+    /// What the device refuses.
+    pub(crate) fn sample(&mut self, conditions: &[f32], seeds: &[u64]) -> Result<Vec<f32>, PolicyFailure> {
+        let numbers = self.manifest.sample_len();
+        let mut samples = vec![0.0; seeds.len() * numbers];
+        if seeds.is_empty() {
+            return Ok(samples);
+        }
+        let policy = &self.manifest.policy;
+        let steps = policy.sampler.steps_of(&self.schedule, policy.objective);
+        let draws = 1 + steps.iter().filter(|step| step.deviation > 0.0).count();
+        let width = conditions.len() / seeds.len();
+        let share = seeds.len().div_ceil(self.engines.len()).min(self.engines[0].largest_batch());
+        let parts: Vec<_> = samples
+            .chunks_mut(share * numbers)
+            .zip(seeds.chunks(share))
+            .zip(conditions.chunks((share * width).max(1)).chain(std::iter::repeat(&[][..])))
+            .collect();
+        let mut parts = parts.into_iter();
+        let plan =
+            |engine: &mut Box<dyn PlanEngine>, samples: &mut [f32], seeds: &[u64], conditions: &[f32]| {
+                engine.plan(conditions, &noise(seeds, draws, numbers), samples)
+            };
+        while parts.len() > 0 {
+            let mut wave: Vec<_> = self.engines.iter_mut().zip(parts.by_ref()).collect();
+            if let [(engine, ((samples, seeds), conditions))] = wave.as_mut_slice() {
+                plan(engine, samples, seeds, conditions)?;
+                continue;
+            }
+            std::thread::scope(|scope| {
+                let running: Vec<_> = wave
+                    .into_iter()
+                    .map(|(engine, ((samples, seeds), conditions))| {
+                        scope.spawn(move || plan(engine, samples, seeds, conditions))
+                    })
+                    .collect();
+                running.into_iter().try_for_each(|thread| {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+            })?;
+        }
+        Ok(samples)
+    }
+}
+
+/// Standard normal numbers `[draws, B, numbers]`, each sample's from its own seed.
+pub(crate) fn noise(seeds: &[u64], draws: usize, numbers: usize) -> Vec<f32> {
+    let mut noise = vec![0.0; draws * seeds.len() * numbers];
+    for (index, seed) in seeds.iter().enumerate() {
+        let mut generator = ChaCha8Rng::seed_from_u64(*seed);
+        for draw in noise.chunks_exact_mut(seeds.len() * numbers) {
+            let own = &mut draw[index * numbers..(index + 1) * numbers];
+            own.fill_with(|| generator.sample(StandardNormal));
+        }
+    }
+    noise
 }
 
 impl Denoiser {
@@ -201,7 +276,6 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::{FORMAT, Trained};
-    use crate::kernels::Kernels;
     use crate::{
         BetaCurve, NetworkConfig, Normalizer, Objective, PolicyConfig, Relative, ScheduleConfig, UnetConfig,
     };
@@ -258,12 +332,13 @@ mod tests {
                 seconds: 0.0,
             },
         };
-        let device = Device::flex();
-        let (network, list) = manifest.network(Kernels::Cpu);
-        let values = list.initialise(&mut ChaCha8Rng::seed_from_u64(1));
-        let weights = Weights::new(&list, values, &device);
-        let schedule = manifest.policy.schedule.build().unwrap();
-        DiffusionPolicy::new(manifest, Denoiser { network, weights, schedule, device }).unwrap()
+        let values = first_weights(&manifest);
+        DiffusionPolicy::new(manifest, values, PlanOptions::default()).unwrap()
+    }
+
+    fn first_weights(manifest: &Manifest) -> Vec<Vec<f32>> {
+        let list = manifest.host_network(Vec::new()).list;
+        list.initialise(&mut ChaCha8Rng::seed_from_u64(1))
     }
 
     fn request(seed: u64) -> PlanRequest {
@@ -361,11 +436,10 @@ mod tests {
 
     #[test]
     fn weights_that_are_not_finite_never_become_actions() {
-        let mut policy = untrained();
-        let mut values = policy.denoiser.weights.to_host();
+        let manifest = untrained().manifest;
+        let mut values = first_weights(&manifest);
         values.last_mut().unwrap()[0] = f32::NAN;
-        let (_, list) = policy.manifest.network(Kernels::Cpu);
-        policy.denoiser.weights = Weights::new(&list, values, &Device::flex());
+        let mut policy = DiffusionPolicy::new(manifest, values, PlanOptions::default()).unwrap();
         assert!(matches!(policy.predict(&[request(0)]), Err(PolicyError::NotFinite { request: 0 })));
     }
 

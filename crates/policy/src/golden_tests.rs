@@ -216,7 +216,7 @@ fn compare_trajectory(
             part("noise", draws - 1)
         };
         largest = host(x.clone()).iter().map(|value| f64::from(value.abs())).fold(largest, f64::max);
-        x = sampler.step(schedule, objective, visit, x, part("model_outputs", index), &mut noise);
+        x = sampler.step_at(schedule, objective, visit).apply(x, part("model_outputs", index), &mut noise);
         largest = host(x.clone()).iter().map(|value| f64::from(value.abs())).fold(largest, f64::max);
         if let Some(place) = stored.iter().position(|position| *position == index) {
             let want = &golden.tensors[&format!("{name}.traj")][place * SIZE..(place + 1) * SIZE];

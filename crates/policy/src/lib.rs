@@ -13,6 +13,7 @@ mod config;
 mod data;
 mod device;
 mod diffusion;
+mod engine;
 mod error;
 #[cfg(test)]
 mod golden_tests;
@@ -35,6 +36,7 @@ pub use config::{
 };
 pub use device::DeviceChoice;
 pub use diffusion::DiffusionPolicy;
+pub use engine::{PlanOptions, Precision};
 pub use error::PolicyFailure;
 pub use normalizer::Normalizer;
 pub use objective::Objective;

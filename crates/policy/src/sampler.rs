@@ -114,6 +114,16 @@ impl SamplerConfig {
         (0..steps).rev().map(step_at).collect()
     }
 
+    /// Every step of a plan, noisiest first.
+    pub(crate) fn steps_of(&self, schedule: &NoiseSchedule, objective: Objective) -> Vec<SamplerStep> {
+        let timesteps = self.timesteps(schedule.train_steps());
+        let visit = |(index, &timestep): (usize, &usize)| {
+            let previous = timesteps.get(index + 1).copied();
+            self.step_at(schedule, objective, Visit { timestep, previous })
+        };
+        timesteps.iter().enumerate().map(visit).collect()
+    }
+
     /// Denoises `x_T` `[B, Tp, Da]`. `denoise` is the network at one timestep; `noise` draws the standard normal
     /// numbers of one step, and is only called where a step needs them.
     pub(crate) fn sample(
@@ -124,25 +134,20 @@ impl SamplerConfig {
         mut denoise: impl FnMut(Tensor<3>, usize) -> Tensor<3>,
         mut noise: impl FnMut() -> Tensor<3>,
     ) -> Tensor<3> {
-        let timesteps = self.timesteps(schedule.train_steps());
-        for (index, &timestep) in timesteps.iter().enumerate() {
-            let output = denoise(x.clone(), timestep);
-            let previous = timesteps.get(index + 1).copied();
-            x = self.step(schedule, objective, Visit { timestep, previous }, x, output, &mut noise);
+        for step in self.steps_of(schedule, objective) {
+            let output = denoise(x.clone(), step.timestep);
+            x = step.apply(x, output, &mut noise);
         }
         x
     }
 
-    /// One step back: from `x` at `visit.timestep` to the sample at `visit.previous`.
-    pub(crate) fn step(
+    /// One step back: from the sample at `visit.timestep` to the one at `visit.previous`.
+    pub(crate) fn step_at(
         &self,
         schedule: &NoiseSchedule,
         objective: Objective,
         visit: Visit,
-        x: Tensor<3>,
-        output: Tensor<3>,
-        noise: &mut dyn FnMut() -> Tensor<3>,
-    ) -> Tensor<3> {
+    ) -> SamplerStep {
         let alpha = schedule.alpha_cumprod(Some(visit.timestep));
         let alpha_previous = schedule.alpha_cumprod(visit.previous);
         let factors = schedule.signal_and_noise(visit.timestep);
@@ -151,42 +156,67 @@ impl SamplerConfig {
         // Both estimates are linear in x and the output; how the next sample mixes them is decided in f64, because
         // near pure noise their factors are in the thousands and almost cancel.
         let (clean, epsilon) = objective.estimates(factors);
-        let mix = |(of_x, of_output): (f64, f64)| x.clone() * of_x + output.clone() * of_output;
-        match *self {
+        let (clip, [of_clean, of_x, of_output], deviation) = match *self {
             Self::Ddim { eta, clip, renoise_clipped, .. } => {
                 let deviation = eta * small_variance.max(0.0).sqrt();
                 let direction = (1.0 - alpha_previous - deviation * deviation).max(0.0).sqrt();
                 let signal = alpha_previous.sqrt();
-                let mean = if !clip {
-                    mix((signal * clean.0 + direction * epsilon.0, signal * clean.1 + direction * epsilon.1))
-                } else {
-                    let clean = mix(clean).clamp(-1.0, 1.0);
-                    let epsilon = match renoise_clipped {
-                        true => (x - clean.clone() * factors.0) / factors.1,
-                        false => mix(epsilon),
-                    };
-                    clean * signal + epsilon * direction
+                let mean = match (clip, renoise_clipped) {
+                    (false, _) => [
+                        0.0,
+                        signal * clean.0 + direction * epsilon.0,
+                        signal * clean.1 + direction * epsilon.1,
+                    ],
+                    (true, true) => [signal - direction * factors.0 / factors.1, direction / factors.1, 0.0],
+                    (true, false) => [signal, direction * epsilon.0, direction * epsilon.1],
                 };
-                if eta > 0.0 { mean + noise() * deviation } else { mean }
+                (clip, mean, deviation)
             }
             Self::Ddpm { clip, variance, .. } => {
                 let of_clean = alpha_previous.sqrt() * step_beta / (1.0 - alpha);
                 let of_x = (1.0 - step_beta).sqrt() * (1.0 - alpha_previous) / (1.0 - alpha);
-                let mean = if clip {
-                    mix(clean).clamp(-1.0, 1.0) * of_clean + x * of_x
-                } else {
-                    mix((of_clean * clean.0 + of_x, of_clean * clean.1))
+                let mean = match clip {
+                    true => [of_clean, of_x, 0.0],
+                    false => [0.0, of_clean * clean.0 + of_x, of_clean * clean.1],
                 };
-                if visit.timestep == 0 {
-                    return mean;
-                }
                 let variance = match variance {
                     Variance::FixedSmall => small_variance.max(1e-20),
                     Variance::FixedLarge => step_beta,
                 };
-                mean + noise() * variance.sqrt()
+                (clip, mean, if visit.timestep == 0 { 0.0 } else { variance.sqrt() })
             }
+        };
+        let clean = if clip { [clean.0, clean.1] } else { [0.0; 2] };
+        SamplerStep { timestep: visit.timestep, clean, of_clean, of_x, of_output, deviation }
+    }
+}
+
+/// One sampler step in numbers, whatever the sampler: with `c = clamp(clean[0] x + clean[1] output, -1, 1)` it goes to
+/// `of_clean c + of_x x + of_output output + deviation noise`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct SamplerStep {
+    pub timestep: usize,
+    /// Factors of sample and output in the estimate of the clean sample; 0 where nothing is clipped.
+    pub clean: [f64; 2],
+    pub of_clean: f64,
+    pub of_x: f64,
+    pub of_output: f64,
+    /// 0 where no noise is drawn.
+    pub deviation: f64,
+}
+
+impl SamplerStep {
+    /// From `x` and the network's output `[B, Tp, Da]` to the next sample.
+    pub fn apply(&self, x: Tensor<3>, output: Tensor<3>, noise: &mut dyn FnMut() -> Tensor<3>) -> Tensor<3> {
+        let mut mean = x.clone() * self.of_x;
+        if self.of_clean != 0.0 {
+            let clean = (x * self.clean[0] + output.clone() * self.clean[1]).clamp(-1.0, 1.0);
+            mean = mean + clean * self.of_clean;
         }
+        if self.of_output != 0.0 {
+            mean = mean + output * self.of_output;
+        }
+        if self.deviation > 0.0 { mean + noise() * self.deviation } else { mean }
     }
 }
 

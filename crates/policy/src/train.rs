@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use crate::checkpoint::{self, Manifest, Trained};
+use crate::checkpoint::{self, Manifest};
 use crate::config::TrainConfig;
 use crate::data::{Batch, TrainingData};
 use crate::diffusion::Denoiser;
@@ -165,24 +165,12 @@ pub fn train(
 }
 
 fn manifest(config: &TrainConfig, data: &TrainingData) -> Manifest {
-    Manifest {
-        format: checkpoint::FORMAT,
-        task: config.task.clone(),
-        interface: config.interface.clone(),
-        policy: config.policy.clone(),
-        observation: data.observation.clone(),
-        action: data.action.clone(),
-        trained: Trained {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            seed: config.seed,
-            steps: 0,
-            samples: 0,
-            episodes: data.episodes,
-            frames: data.frames,
-            parameters: 0,
-            seconds: 0.0,
-        },
-    }
+    let mut manifest = Manifest::untrained(config);
+    manifest.observation = data.observation.clone();
+    manifest.action = data.action.clone();
+    manifest.trained.episodes = data.episodes;
+    manifest.trained.frames = data.frames;
+    manifest
 }
 
 /// Writes a checkpoint, and removes the oldest ones beyond those to be kept.

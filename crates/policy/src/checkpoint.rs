@@ -21,12 +21,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::{NetworkConfig, PolicyConfig};
-use crate::diffusion::{Denoiser, DiffusionPolicy};
-use crate::engine::{HostNetwork, PlanOptions};
+use crate::diffusion::DiffusionPolicy;
+use crate::engine::{HostNetwork, PlanOptions, Precision};
 use crate::kernels::Kernels;
 use crate::parameters::ParameterList;
 use crate::unet::ConditionalUnet1d;
-use crate::{Normalizer, PolicyFailure, TrainConfig};
+use crate::{DeviceChoice, Normalizer, PolicyFailure, TrainConfig};
 
 pub(crate) const FORMAT: u32 = 1;
 const MANIFEST: &str = "checkpoint.json";
@@ -160,23 +160,21 @@ impl Manifest {
 
     /// Numbers of a sample: `Tp * Da`.
     pub(crate) fn sample_len(&self) -> usize {
-        let [predicted, action_dim] = self.sample_shape();
-        predicted * action_dim
-    }
-
-    fn sample_shape(&self) -> [usize; 2] {
-        [self.policy.horizon.predicted, self.interface.action_dim()]
+        self.policy.horizon.predicted * self.interface.action_dim()
     }
 }
 
 impl Golden {
-    /// A made-up observation in the middle of the data, and what the policy plans for it.
-    fn make(manifest: &Manifest, denoiser: &Denoiser) -> Self {
+    /// A made-up observation in the middle of the data, and what the policy plans for it: in f32 on the CPU, wherever it
+    /// was trained, because any machine can load a checkpoint there.
+    fn make(manifest: &Manifest, weights: Vec<Vec<f32>>) -> Result<Self, PolicyFailure> {
         let numbers = manifest.policy.horizon.observed * manifest.interface.observation_dim();
         let condition: Vec<f32> = (0..numbers).map(|i| (i as f32 * 0.7).sin() * 0.5).collect();
         let seed = manifest.trained.seed;
-        let prediction = denoiser.sample(&manifest.policy, manifest.sample_shape(), &condition, &[seed]);
-        Self { condition, seed, prediction }
+        let options = PlanOptions { device: DeviceChoice::Cpu, precision: Some(Precision::F32) };
+        let mut policy = DiffusionPolicy::new(manifest.clone(), weights, options)?;
+        let prediction = policy.sample(&condition, &[seed])?;
+        Ok(Self { condition, seed, prediction })
     }
 
     fn check(&self, policy: &mut DiffusionPolicy) -> Result<(), String> {
@@ -222,25 +220,26 @@ impl Golden {
     }
 }
 
-/// Writes a checkpoint folder whole or not at all; an existing `folder` is an error. `extra` are further files.
+/// Writes a checkpoint folder of averaged `weights` in the order of `list`, whole or not at all; an existing `folder` is an
+/// error. `extra` are further files.
 pub(crate) fn write(
     folder: &Path,
     manifest: &Manifest,
     list: &ParameterList,
-    denoiser: &Denoiser,
+    weights: Vec<Vec<f32>>,
     extra: &[(&str, Vec<u8>)],
 ) -> Result<(), PolicyFailure> {
     let named: Named = list
         .iter()
-        .zip(denoiser.weights.to_host())
-        .map(|(parameter, values)| (parameter.name.clone(), parameter.shape.clone(), values))
+        .zip(&weights)
+        .map(|(parameter, values)| (parameter.name.clone(), parameter.shape.clone(), values.clone()))
         .collect();
     let mut text = serde_json::to_vec_pretty(manifest).expect("a manifest is plain data");
     text.push(b'\n');
     let files = [
         (MANIFEST, text),
         (WEIGHTS, serialize_tensors(&named, HashMap::new())),
-        (GOLDEN, Golden::make(manifest, denoiser).serialize()),
+        (GOLDEN, Golden::make(manifest, weights)?.serialize()),
     ];
     let sums: String =
         files.iter().map(|(name, bytes)| format!("{}  {name}\n", hex(&Sha256::digest(bytes)))).collect();

@@ -293,10 +293,10 @@ pub(crate) struct Batch {
     /// `[B, Tp, Da]`, normalised.
     pub action: Vec<f32>,
     /// `[B, Tp, Da]`
-    noisy: Vec<f32>,
+    pub noisy: Vec<f32>,
     /// `[B, Tp, Da]`
-    target: Vec<f32>,
-    timesteps: Vec<usize>,
+    pub target: Vec<f32>,
+    pub timesteps: Vec<usize>,
 }
 
 /// Part of a batch on a device.

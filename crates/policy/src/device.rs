@@ -32,10 +32,19 @@ impl DeviceChoice {
     /// # Errors
     /// When this build or this machine has no such device.
     pub(crate) fn open(self) -> Result<(Device, Kernels), PolicyFailure> {
+        self.open_at(0)
+    }
+
+    /// One of several devices of a kind. There are as many CPU devices as are asked for.
+    ///
+    /// # Errors
+    /// When this build or this machine has no such device.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))]
+    pub(crate) fn open_at(self, index: usize) -> Result<(Device, Kernels), PolicyFailure> {
         match self {
             Self::Cpu => Ok((Device::flex(), Kernels::Cpu)),
             #[cfg(feature = "cuda")]
-            Self::Cuda => Ok((Device::cuda(0), Kernels::Stock)),
+            Self::Cuda => Ok((Device::cuda(index), Kernels::Stock)),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda => {
                 let how = "this program was built without CUDA: build it with `--features cuda`, or use `--device cpu`";

@@ -1,6 +1,5 @@
 //! The policy: observations in, a denoised chunk of actions out.
 
-use burn::tensor::{Device, Tensor, TensorData};
 use nudge_control::{Action, ActionChunk, Horizon, Interface, PlanRequest, Policy, PolicyError};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -9,9 +8,7 @@ use rand_distr::StandardNormal;
 use crate::checkpoint::Manifest;
 use crate::config::TrainConfig;
 use crate::engine::{self, PlanEngine, PlanOptions, Precision};
-use crate::parameters::{Weights, host};
 use crate::relative::References;
-use crate::unet::ConditionalUnet1d;
 use crate::{NoiseSchedule, PolicyFailure, SamplerConfig};
 
 /// A trained diffusion policy (Chi et al. 2023), ready to plan.
@@ -21,15 +18,6 @@ pub struct DiffusionPolicy {
     references: References,
     /// One a thread; at least one.
     engines: Vec<Box<dyn PlanEngine>>,
-}
-
-/// Network, weights and schedule on a device: what training validates and writes.
-#[derive(Clone)]
-pub(crate) struct Denoiser {
-    pub network: ConditionalUnet1d,
-    pub weights: Weights,
-    pub schedule: NoiseSchedule,
-    pub device: Device,
 }
 
 impl DiffusionPolicy {
@@ -235,37 +223,6 @@ pub(crate) fn noise(seeds: &[u64], draws: usize, numbers: usize) -> Vec<f32> {
         }
     }
     noise
-}
-
-impl Denoiser {
-    /// Normalised samples `[B, Tp, Da]` for normalised conditions `[B, To * Do]`, each from the noise of its own seed.
-    pub fn sample(
-        &self,
-        policy: &crate::PolicyConfig,
-        [predicted, action_dim]: [usize; 2],
-        conditions: &[f32],
-        seeds: &[u64],
-    ) -> Vec<f32> {
-        let batch = seeds.len();
-        let mut generators: Vec<_> = seeds.iter().map(|seed| ChaCha8Rng::seed_from_u64(*seed)).collect();
-        let mut draw = || {
-            let numbers = predicted * action_dim;
-            let noise: Vec<f32> = generators
-                .iter_mut()
-                .flat_map(|generator| {
-                    (0..numbers).map(|_| generator.sample(StandardNormal)).collect::<Vec<f32>>()
-                })
-                .collect();
-            Tensor::<3>::from_data(TensorData::new(noise, [batch, predicted, action_dim]), &self.device)
-        };
-        let shape = [batch, conditions.len() / batch];
-        let condition = Tensor::from_data(TensorData::new(conditions.to_vec(), shape), &self.device);
-        let start = draw();
-        let denoise = |x, timestep| {
-            self.network.forward(&self.weights, x, &vec![timestep; batch], Tensor::clone(&condition))
-        };
-        host(policy.sampler.sample(&self.schedule, policy.objective, start, denoise, draw))
-    }
 }
 
 #[cfg(test)]

@@ -8,16 +8,18 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
 use crate::checkpoint::weights_from;
-use crate::config::{EmaConfig, OptimizerConfig};
+use crate::config::{EmaConfig, OptimizerConfig, TrainingConfig};
 use crate::data::Batch;
+use crate::engine::HostNetwork;
 use crate::kernels::Kernels;
-use crate::optimizer::{Optimizer, ema_decay, learning_rate};
+use crate::optimizer::{ema_decay, learning_rate};
 use crate::parameters::{ParameterList, Weights, host};
 use crate::sampler::Visit;
-use crate::train::Trainer;
 use crate::unet::{ConditionalUnet1d, sinusoidal_embedding};
+use crate::updates::{self, GraphUpdates, TrainDevices, Updates};
 use crate::{
-    BetaCurve, NoiseSchedule, Objective, SamplerConfig, ScheduleConfig, Spacing, UnetConfig, Variance,
+    BetaCurve, DeviceChoice, NoiseSchedule, Objective, SamplerConfig, ScheduleConfig, Spacing, UnetConfig,
+    Variance,
 };
 
 /// A recorded file: every tensor as f64, and the texts beside them.
@@ -85,15 +87,19 @@ fn schedule_of(curve: BetaCurve, train_steps: usize) -> NoiseSchedule {
     ScheduleConfig { curve, train_steps, beta_start, beta_end }.build().unwrap()
 }
 
-fn network(scale: bool, kernels: Kernels) -> Option<(ConditionalUnet1d, ParameterList, Weights)> {
-    let file = Golden::open(&format!("unet_cps{}.weights.safetensors", u8::from(scale)))?;
-    let config = UnetConfig {
+fn recorded_unet(cond_predict_scale: bool) -> UnetConfig {
+    UnetConfig {
         down_dims: vec![16, 32, 64],
         diffusion_step_embed_dim: 32,
         kernel_size: 5,
         n_groups: 8,
-        cond_predict_scale: scale,
-    };
+        cond_predict_scale,
+    }
+}
+
+fn network(scale: bool, kernels: Kernels) -> Option<(ConditionalUnet1d, ParameterList, Weights)> {
+    let file = Golden::open(&format!("unet_cps{}.weights.safetensors", u8::from(scale)))?;
+    let config = recorded_unet(scale);
     config.check(16).unwrap();
     let (network, list) = config.build(kernels, 2, 10);
     let values = weights_from(&list, &file.bytes).unwrap();
@@ -297,8 +303,15 @@ fn samples_end_to_end_agree_with_pytorch() {
 
 #[test]
 fn twenty_training_steps_agree_with_pytorch() {
-    let Some((network, list, weights)) = network(true, Kernels::Cpu) else { return };
-    let golden = Golden::open("training.safetensors").unwrap();
+    let Some((_, list, weights)) = network(true, Kernels::Cpu) else { return };
+    let start = HostNetwork {
+        config: recorded_unet(true),
+        predicted: 16,
+        action_dim: 2,
+        condition_dim: 10,
+        list,
+        values: weights.to_host(),
+    };
     let optimizer = OptimizerConfig {
         learning_rate: 1e-4,
         betas: [0.95, 0.999],
@@ -306,38 +319,50 @@ fn twenty_training_steps_agree_with_pytorch() {
         weight_decay: 1e-6,
         warmup_steps: 5,
     };
-    let ema = EmaConfig { power: 0.75, max_decay: 0.9999 };
-    let mut trainer = Trainer {
-        optimizer: Optimizer::new(&optimizer, weights.tensors().len()),
-        network,
-        list,
-        average: weights.clone(),
-        weights,
-        schedule: cosine(),
-        device: Device::flex(),
+    let training = TrainingConfig {
+        steps: 20,
+        batch_size: 8,
+        shards: 2,
+        optimizer,
+        ema: EmaConfig { power: 0.75, max_decay: 0.9999 },
+        validate_every: 1,
+        checkpoint_every: 1,
+        keep: 1,
     };
+    let cpu = TrainDevices::from(DeviceChoice::Cpu);
+    let ours = updates::open(start.clone(), &training, cpu).unwrap();
+    follow_the_recorded_training(ours, &start.list, &training);
+    let graph = GraphUpdates::new(start.clone(), &training, cpu).unwrap();
+    follow_the_recorded_training(Box::new(graph), &start.list, &training);
+}
+
+fn follow_the_recorded_training(
+    mut updates: Box<dyn Updates>,
+    list: &ParameterList,
+    training: &TrainingConfig,
+) {
+    let golden = Golden::open("training.safetensors").unwrap();
     let (action, condition) = (golden.f32("action"), golden.f32("global_cond"));
     for step in 0..20 {
-        let rate = learning_rate(&optimizer, step as u64, 20);
-        let decay = ema_decay(&ema, step as u64);
+        let rate = learning_rate(&training.optimizer, step as u64, 20);
+        let decay = ema_decay(&training.ema, step as u64);
         assert!((rate - golden.tensors["lr_used"][step]).abs() < 1e-12, "{step}: {rate}");
         assert!((decay - golden.tensors["ema_decay"][step]).abs() < 1e-12, "{step}: {decay}");
         let noise = &golden.f32("noise")[step * 256..(step + 1) * 256];
         let timesteps = golden.indices("timesteps")[step * 8..(step + 1) * 8].to_vec();
-        let parts = (&trainer.schedule.clone(), Objective::Epsilon);
+        let parts = (&cosine(), Objective::Epsilon);
         let batch = Batch::from_parts(2, condition.clone(), action.clone(), noise, timesteps, parts);
-        let loss = trainer.step(&batch, 2, rate, decay);
+        updates.step(&batch, rate, decay).unwrap();
+        let loss = updates.losses(true).unwrap();
         let want = golden.tensors["loss"][step];
-        assert!((loss - want).abs() <= 1e-4 * want, "step {step}: {loss}, not {want}");
+        assert_eq!(loss.len(), 1);
+        assert!((loss[0] - want).abs() <= 1e-4 * want, "step {step}: {loss:?}, not {want}");
     }
-    for (group, weights) in [("final", &trainer.weights), ("ema", &trainer.average)] {
+    let learned = updates.learned().unwrap();
+    for (group, weights) in [("final", learned.weights), ("ema", learned.average)] {
         let order: Vec<String> = serde_json::from_str(&golden.metadata["norms_order"]).unwrap();
-        let values: HashMap<&str, Vec<f32>> = trainer
-            .list
-            .iter()
-            .zip(weights.to_host())
-            .map(|(parameter, values)| (parameter.name.as_str(), values))
-            .collect();
+        let values: HashMap<&str, Vec<f32>> =
+            list.iter().zip(weights).map(|(parameter, values)| (parameter.name.as_str(), values)).collect();
         let norm = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
         let norms: Vec<f32> = order.iter().map(|name| norm(&values[name.as_str()])).collect();
         close("norms", &norms, &golden.tensors[&format!("{group}.norms")], 1e-6, 1e-4);

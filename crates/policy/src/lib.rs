@@ -10,6 +10,8 @@
 mod augmentation;
 mod checkpoint;
 mod config;
+#[cfg(feature = "cuda-kernels")]
+mod cuda;
 mod data;
 mod device;
 mod diffusion;
@@ -28,6 +30,7 @@ mod sampler;
 mod schedule;
 mod train;
 mod unet;
+mod updates;
 
 pub use augmentation::{Mirror, Scale, Symmetry};
 pub use checkpoint::{Manifest, Trained};
@@ -45,3 +48,4 @@ pub use sampler::{SamplerConfig, Spacing, Variance};
 pub use schedule::{BetaCurve, NoiseSchedule, ScheduleConfig};
 pub use train::{TrainEvent, TrainPaths, TrainReport, train};
 pub use unet::UnetConfig;
+pub use updates::TrainDevices;

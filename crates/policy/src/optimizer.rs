@@ -12,7 +12,8 @@ pub(crate) struct Optimizer {
     states: Vec<Option<AdamWState<1>>>,
 }
 
-/// The moments of every parameter on the host, and how many updates made them.
+/// AdamW's moments of every parameter on the host, and how many updates made them.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Moments {
     pub updates: u64,
     pub first: Vec<Vec<f32>>,
@@ -33,6 +34,7 @@ impl Optimizer {
     /// Goes on from saved moments; none yet when no update was made.
     pub fn restore(&mut self, moments: Moments, device: &Device) {
         if moments.updates == 0 {
+            self.states.fill_with(|| None);
             return;
         }
         let tensor = |values: Vec<f32>| {
@@ -50,7 +52,7 @@ impl Optimizer {
     }
 
     pub fn moments(&self) -> Moments {
-        let mut moments = Moments { updates: 0, first: Vec::new(), second: Vec::new() };
+        let mut moments = Moments::default();
         for state in self.states.iter().flatten() {
             moments.updates = state.momentum.time as u64;
             moments.first.push(host(state.momentum.moment_1.clone()));

@@ -93,6 +93,11 @@ impl Weights {
         &self.tensors
     }
 
+    /// The same values on another device.
+    pub fn on(&self, device: &Device) -> Self {
+        self.with(self.tensors.iter().map(|tensor| tensor.clone().to_device(device)).collect())
+    }
+
     /// The parameter in its shape.
     ///
     /// # Panics

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Named, parse_tensors, serialize_tensors};
 use crate::optimizer::Moments;
-use crate::parameters::Weights;
-use crate::train::Trainer;
+use crate::parameters::ParameterList;
+use crate::updates::Learned;
 use crate::{PolicyFailure, TrainConfig};
 
 pub(crate) const FILE: &str = "resume.safetensors";
@@ -34,18 +34,19 @@ fn fingerprint(config: &TrainConfig) -> String {
 }
 
 /// Weights, their average and both moments of every parameter, with the step count and a checksum of the numbers.
-pub(crate) fn serialize(trainer: &Trainer, config: &TrainConfig, progress: &Progress) -> Vec<u8> {
-    let moments = trainer.optimizer.moments();
-    let groups = [
-        ("weight", trainer.weights.to_host()),
-        ("average", trainer.average.to_host()),
-        ("first", moments.first),
-        ("second", moments.second),
-    ];
+pub(crate) fn serialize(
+    learned: Learned,
+    list: &ParameterList,
+    config: &TrainConfig,
+    progress: &Progress,
+) -> Vec<u8> {
+    let Learned { weights, average, moments } = learned;
+    let groups =
+        [("weight", weights), ("average", average), ("first", moments.first), ("second", moments.second)];
     let mut named = Named::new();
     let mut digest = Sha256::new();
     for (group, values) in groups {
-        for (parameter, values) in trainer.list.iter().zip(values) {
+        for (parameter, values) in list.iter().zip(values) {
             values.iter().for_each(|value| digest.update(value.to_le_bytes()));
             named.push((format!("{group}.{}", parameter.name), parameter.shape.clone(), values));
         }
@@ -61,21 +62,21 @@ pub(crate) fn serialize(trainer: &Trainer, config: &TrainConfig, progress: &Prog
     serialize_tensors(&named, metadata)
 }
 
-/// Puts a trainer where the checkpoint `folder` left off.
+/// What the checkpoint `folder` had learned, and how far it had come.
 ///
 /// # Errors
 /// When the file is missing or damaged, or the configuration has changed since.
 pub(crate) fn load(
     folder: &Path,
     config: &TrainConfig,
-    trainer: &mut Trainer,
-) -> Result<Progress, PolicyFailure> {
+    list: &ParameterList,
+) -> Result<(Learned, Progress), PolicyFailure> {
     let path = folder.join(FILE);
     let bytes = std::fs::read(&path).map_err(PolicyFailure::io(&path))?;
-    restore(&bytes, config, trainer).map_err(|problem| PolicyFailure::checkpoint(&path, problem))
+    parse(&bytes, config, list).map_err(|problem| PolicyFailure::checkpoint(&path, problem))
 }
 
-fn restore(bytes: &[u8], config: &TrainConfig, trainer: &mut Trainer) -> Result<Progress, String> {
+fn parse(bytes: &[u8], config: &TrainConfig, list: &ParameterList) -> Result<(Learned, Progress), String> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let text = |key: &str| metadata.get(key).ok_or_else(|| format!("it states no `{key}`"));
@@ -87,9 +88,7 @@ fn restore(bytes: &[u8], config: &TrainConfig, trainer: &mut Trainer) -> Result<
     let mut digest = Sha256::new();
     let updates = number("updates")?;
     let mut group = |group: &str| {
-        trainer
-            .list
-            .iter()
+        list.iter()
             .map(|parameter| {
                 let name = format!("{group}.{}", parameter.name);
                 let (shape, values) = tensors.remove(&name).ok_or_else(|| format!("it lacks `{name}`"))?;
@@ -108,9 +107,7 @@ fn restore(bytes: &[u8], config: &TrainConfig, trainer: &mut Trainer) -> Result<
     if digest != *text("sha256")? {
         return Err("its numbers do not have the checksum that it states: the file is damaged".into());
     }
-    trainer.weights = Weights::new(&trainer.list, weights, &trainer.device);
-    trainer.average = Weights::new(&trainer.list, average, &trainer.device);
-    trainer.optimizer.restore(Moments { updates, first, second }, &trainer.device);
     let seconds = text("seconds")?.parse().map_err(|error| format!("`seconds`: {error}"))?;
-    Ok(Progress { step: number("step")?, seconds })
+    let learned = Learned { weights, average, moments: Moments { updates, first, second } };
+    Ok((learned, Progress { step: number("step")?, seconds }))
 }

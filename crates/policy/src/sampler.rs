@@ -126,6 +126,7 @@ impl SamplerConfig {
 
     /// Denoises `x_T` `[B, Tp, Da]`. `denoise` is the network at one timestep; `noise` draws the standard normal
     /// numbers of one step, and is only called where a step needs them.
+    #[cfg(test)]
     pub(crate) fn sample(
         &self,
         schedule: &NoiseSchedule,

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
 use nudge_dataset::Dataset;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -12,17 +12,19 @@ use serde::Serialize;
 
 use crate::checkpoint::{self, Manifest};
 use crate::config::TrainConfig;
-use crate::data::{Batch, TrainingData};
-use crate::diffusion::Denoiser;
-use crate::optimizer::{Optimizer, ema_decay, learning_rate};
-use crate::parameters::{ParameterList, Weights};
+use crate::data::TrainingData;
+use crate::optimizer::{ema_decay, learning_rate};
+use crate::parameters::ParameterList;
 use crate::resume::{self, Progress};
-use crate::unet::ConditionalUnet1d;
-use crate::{DeviceChoice, NoiseSchedule, PolicyFailure};
+use crate::updates::{self, TrainDevices, Updates};
+use crate::{DeviceChoice, DiffusionPolicy, NoiseSchedule, PolicyFailure};
 
 /// Windows on which a validation measures the denoising loss, and those it plans for.
 const VALIDATION_WINDOWS: usize = 512;
 const VALIDATION_PLANS: usize = 64;
+
+/// Batches that are ready before they are needed.
+const BATCHES_AHEAD: usize = 2;
 
 /// Where training reads and writes.
 pub struct TrainPaths<'a> {
@@ -46,7 +48,8 @@ pub enum TrainEvent {
         held_out: usize,
         windows: usize,
     },
-    /// After an update. `loss` is that of the batch, before it.
+    /// After update `step`, as soon as its loss is known: on a GPU that may be some updates later. `loss` is that of the
+    /// batch, before the update.
     Step {
         step: u64,
         loss: f64,
@@ -76,15 +79,16 @@ pub struct TrainReport {
     pub seconds: f64,
 }
 
-/// The state of training between two steps. It is a function of configuration, data and step count alone.
-pub(crate) struct Trainer {
-    pub network: ConditionalUnet1d,
-    pub list: ParameterList,
-    pub weights: Weights,
-    pub average: Weights,
-    pub optimizer: Optimizer,
-    pub schedule: NoiseSchedule,
-    pub device: Device,
+/// A training between two steps.
+struct Trainer<'a> {
+    config: &'a TrainConfig,
+    data: &'a TrainingData,
+    out: &'a Path,
+    manifest: Manifest,
+    list: ParameterList,
+    schedule: NoiseSchedule,
+    device: DeviceChoice,
+    updates: Box<dyn Updates>,
 }
 
 /// Trains to the end, or until `stop` is set; then a checkpoint is written and nothing is lost.
@@ -94,7 +98,7 @@ pub(crate) struct Trainer {
 pub fn train(
     config: &TrainConfig,
     paths: &TrainPaths,
-    device: DeviceChoice,
+    devices: impl Into<TrainDevices>,
     stop: &AtomicBool,
     report: &mut dyn FnMut(&TrainEvent),
 ) -> Result<TrainReport, PolicyFailure> {
@@ -102,13 +106,15 @@ pub fn train(
     let dataset = Dataset::open(path)?;
     let data = TrainingData::load(config, &dataset)?;
     std::fs::create_dir_all(paths.out).map_err(PolicyFailure::io(paths.out))?;
-    let mut manifest = manifest(config, &data);
-    let mut trainer = Trainer::new(&manifest, config, device)?;
-    manifest.trained.parameters = trainer.list.count();
+    let mut trainer = Trainer::new(config, &data, paths.out, devices.into())?;
     checkpoint::remove_unfinished(paths.out)?;
     let found = checkpoint::checkpoints_in(paths.out).pop();
     let progress = match (found, paths.resume) {
-        (Some(folder), true) => resume::load(&folder, config, &mut trainer)?,
+        (Some(folder), true) => {
+            let (learned, progress) = resume::load(&folder, config, &trainer.list)?;
+            trainer.updates.restore(learned)?;
+            progress
+        }
         (Some(folder), false) => {
             let problem = "the folder already holds a training: resume it with --resume, or choose another";
             return Err(PolicyFailure::checkpoint(folder, problem));
@@ -118,50 +124,15 @@ pub fn train(
         }
         (None, false) => Progress { step: 0, seconds: 0.0 },
     };
-    let training = &config.training;
     report(&TrainEvent::Started {
         step: progress.step,
-        steps: training.steps,
-        parameters: manifest.trained.parameters,
+        steps: config.training.steps,
+        parameters: trainer.list.count(),
         episodes: data.episodes,
         held_out: data.validation_episodes(),
         windows: data.train_windows(),
     });
-
-    let begun = Instant::now();
-    let mut step = progress.step;
-    let mut saved = None;
-    while step < training.steps && !stop.load(Ordering::Relaxed) {
-        let started = Instant::now();
-        let rate = learning_rate(&training.optimizer, step, training.steps);
-        let batch = data.batch(step, training.batch_size, &trainer.schedule, config.policy.objective);
-        let loss = trainer.step(&batch, training.shards, rate, ema_decay(&training.ema, step));
-        if !loss.is_finite() {
-            let problem = format!("the loss is {loss}: lower `training.optimizer.learning_rate`");
-            return Err(PolicyFailure::Training { step, problem });
-        }
-        step += 1;
-        let samples_per_second = training.batch_size as f64 / started.elapsed().as_secs_f64();
-        report(&TrainEvent::Step { step, loss, learning_rate: rate, samples_per_second });
-        if (step.is_multiple_of(training.validate_every) || step == training.steps)
-            && let Some((loss, action_error)) = trainer.validate(config, &data, &manifest)
-        {
-            report(&TrainEvent::Validated { step, loss, action_error });
-        }
-        if step.is_multiple_of(training.checkpoint_every) && step < training.steps {
-            let seconds = progress.seconds + begun.elapsed().as_secs_f64();
-            saved = Some((
-                step,
-                save(&trainer, &mut manifest, config, paths.out, Progress { step, seconds }, report)?,
-            ));
-        }
-    }
-    let seconds = progress.seconds + begun.elapsed().as_secs_f64();
-    let checkpoint = match saved {
-        Some((at, path)) if at == step => path,
-        _ => save(&trainer, &mut manifest, config, paths.out, Progress { step, seconds }, report)?,
-    };
-    Ok(TrainReport { step, finished: step >= training.steps, checkpoint, seconds })
+    trainer.run(progress, stop, report)
 }
 
 fn manifest(config: &TrainConfig, data: &TrainingData) -> Manifest {
@@ -173,125 +144,154 @@ fn manifest(config: &TrainConfig, data: &TrainingData) -> Manifest {
     manifest
 }
 
-/// Writes a checkpoint, and removes the oldest ones beyond those to be kept.
-fn save(
-    trainer: &Trainer,
-    manifest: &mut Manifest,
-    config: &TrainConfig,
-    out: &Path,
-    progress: Progress,
-    report: &mut dyn FnMut(&TrainEvent),
-) -> Result<PathBuf, PolicyFailure> {
-    manifest.trained.steps = progress.step;
-    manifest.trained.samples = progress.step * config.training.batch_size as u64;
-    manifest.trained.seconds = progress.seconds;
-    let folder = out.join(format!("step_{:08}", progress.step));
-    if !folder.exists() {
-        let state = resume::serialize(trainer, config, &progress);
-        let denoiser = trainer.denoiser();
-        checkpoint::write(&folder, manifest, &trainer.list, &denoiser, &[(resume::FILE, state)])?;
-        report(&TrainEvent::Saved { step: progress.step, path: folder.clone() });
-    }
-    let all = checkpoint::checkpoints_in(out);
-    for old in all.iter().take(all.len().saturating_sub(config.training.keep)) {
-        std::fs::remove_dir_all(old).map_err(PolicyFailure::io(old))?;
-    }
-    Ok(folder)
-}
-
-impl Trainer {
-    pub fn new(
-        manifest: &Manifest,
-        config: &TrainConfig,
-        device: DeviceChoice,
+impl<'a> Trainer<'a> {
+    fn new(
+        config: &'a TrainConfig,
+        data: &'a TrainingData,
+        out: &'a Path,
+        devices: TrainDevices,
     ) -> Result<Self, PolicyFailure> {
-        let (device, kernels) = device.open()?;
-        let (network, list) = manifest.network(kernels);
-        let values = list.initialise(&mut ChaCha8Rng::seed_from_u64(config.seed));
-        let weights = Weights::new(&list, values, &device);
-        let optimizer = Optimizer::new(&config.training.optimizer, list.iter().len());
+        let mut manifest = manifest(config, data);
+        let mut network = manifest.host_network(Vec::new());
+        network.values = network.list.initialise(&mut ChaCha8Rng::seed_from_u64(config.seed));
+        let list = network.list.clone();
+        manifest.trained.parameters = list.count();
         let schedule = config.policy.schedule.build().map_err(PolicyFailure::Config)?;
-        Ok(Self { network, list, average: weights.clone(), weights, optimizer, schedule, device })
+        let updates = updates::open(network, &config.training, devices)?;
+        Ok(Self { config, data, out, manifest, list, schedule, device: devices.device, updates })
     }
 
-    /// One update; returns the mean squared error of the batch before it.
-    pub fn step(&mut self, batch: &Batch, shards: usize, rate: f64, decay: f64) -> f64 {
-        let share = batch.len() / shards;
-        let numbers = batch.action.len() as f64;
-        let parts: Vec<(f64, Vec<Tensor<1>>)> = std::thread::scope(|scope| {
-            let this = &*self;
-            let running: Vec<_> = (0..shards)
-                .map(|shard| {
-                    scope.spawn(move || this.gradients(batch, shard * share..(shard + 1) * share, numbers))
-                })
-                .collect();
-            let finished = running.into_iter().map(|thread| thread.join());
-            finished.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-        });
-        let mut parts = parts.into_iter();
-        let (mut loss, mut sums) = parts.next().expect("a batch has at least one shard");
-        for (part, gradients) in parts {
-            loss += part;
-            sums = sums.into_iter().zip(gradients).map(|(sum, gradient)| sum + gradient).collect();
-        }
-        self.optimizer.step(rate, decay, &mut self.weights, &mut self.average, sums, shards);
-        loss
-    }
-
-    /// Loss and gradients of some samples of a batch, divided by all numbers of the whole batch.
-    fn gradients(
-        &self,
-        batch: &Batch,
-        samples: std::ops::Range<usize>,
-        numbers: f64,
-    ) -> (f64, Vec<Tensor<1>>) {
-        let device = self.device.clone().autodiff();
-        let weights = self.weights.tracked();
-        let batch = batch.on_device(samples, &device);
-        let output = self.network.forward(&weights, batch.noisy, &batch.timesteps, batch.condition);
-        let loss = (output - batch.target).square().sum() / numbers;
-        let mut gradients = loss.backward();
-        let gradient = |tensor: &Tensor<1>| {
-            tensor.grad_remove(&mut gradients).expect("the loss depends on every parameter")
+    /// Trains from `progress` to the end, or until `stop` is set.
+    fn run(
+        mut self,
+        progress: Progress,
+        stop: &AtomicBool,
+        report: &mut dyn FnMut(&TrainEvent),
+    ) -> Result<TrainReport, PolicyFailure> {
+        let (config, data, schedule) = (self.config, self.data, self.schedule.clone());
+        let training = &config.training;
+        let begun = Instant::now();
+        let now = |step| Progress { step, seconds: progress.seconds + begun.elapsed().as_secs_f64() };
+        let mut losses = Losses { told: progress.step, since: begun };
+        let mut step = progress.step;
+        let mut saved = None;
+        std::thread::scope(|scope| {
+            let (ready, batches) = sync_channel(BATCHES_AHEAD);
+            scope.spawn(move || {
+                // A batch depends on seed and step alone, so it does not matter when it is made. Nobody receives any more
+                // once the training has ended.
+                let batch = |step| data.batch(step, training.batch_size, &schedule, config.policy.objective);
+                (progress.step..training.steps).try_for_each(|step| ready.send(batch(step)))
+            });
+            while step < training.steps && !stop.load(Ordering::Relaxed) {
+                let rate = learning_rate(&training.optimizer, step, training.steps);
+                let Ok(batch) = batches.recv() else { break };
+                self.updates.step(&batch, rate, ema_decay(&training.ema, step))?;
+                step += 1;
+                let validates = step.is_multiple_of(training.validate_every) || step == training.steps;
+                let saves = step.is_multiple_of(training.checkpoint_every) && step < training.steps;
+                losses.tell(&mut *self.updates, config, validates || saves, report)?;
+                if validates && let Some((loss, action_error)) = self.validate()? {
+                    report(&TrainEvent::Validated { step, loss, action_error });
+                }
+                if saves {
+                    saved = Some((step, self.save(now(step), report)?));
+                }
+            }
+            Ok::<_, PolicyFailure>(())
+        })?;
+        losses.tell(&mut *self.updates, config, true, report)?;
+        let last = now(step);
+        let checkpoint = match saved {
+            Some((at, path)) if at == step => path,
+            _ => self.save(last, report)?,
         };
-        let gradients = weights.tensors().iter().map(gradient).collect();
-        (f64::from(loss.into_scalar::<f32>()), gradients)
+        Ok(TrainReport { step, finished: step >= training.steps, checkpoint, seconds: last.seconds })
     }
 
-    /// Network and averaged weights.
-    pub fn denoiser(&self) -> Denoiser {
-        Denoiser {
-            network: self.network.clone(),
-            weights: self.average.clone(),
-            schedule: self.schedule.clone(),
-            device: self.device.clone(),
+    /// Writes a checkpoint, and removes the oldest ones beyond those to be kept.
+    fn save(
+        &mut self,
+        progress: Progress,
+        report: &mut dyn FnMut(&TrainEvent),
+    ) -> Result<PathBuf, PolicyFailure> {
+        let (config, out, manifest) = (self.config, self.out, &mut self.manifest);
+        manifest.trained.steps = progress.step;
+        manifest.trained.samples = progress.step * config.training.batch_size as u64;
+        manifest.trained.seconds = progress.seconds;
+        let folder = out.join(format!("step_{:08}", progress.step));
+        if !folder.exists() {
+            let learned = self.updates.learned()?;
+            let average = learned.average.clone();
+            let state = resume::serialize(learned, &self.list, config, &progress);
+            checkpoint::write(&folder, manifest, &self.list, average, &[(resume::FILE, state)])?;
+            report(&TrainEvent::Saved { step: progress.step, path: folder.clone() });
         }
+        let all = checkpoint::checkpoints_in(out);
+        for old in all.iter().take(all.len().saturating_sub(config.training.keep)) {
+            std::fs::remove_dir_all(old).map_err(PolicyFailure::io(old))?;
+        }
+        Ok(folder)
     }
 
-    /// Denoising loss and action error of the averaged weights on held-out episodes.
-    fn validate(&self, config: &TrainConfig, data: &TrainingData, manifest: &Manifest) -> Option<(f64, f64)> {
-        let batch = data.validation_batch(VALIDATION_WINDOWS, &self.schedule, config.policy.objective)?;
-        let (mut loss, numbers) = (0.0, batch.action.len() as f64);
-        for start in (0..batch.len()).step_by(64) {
-            let part = batch.on_device(start..(start + 64).min(batch.len()), &self.device);
-            let output = self.network.forward(&self.average, part.noisy, &part.timesteps, part.condition);
-            loss += f64::from((output - part.target).square().sum().into_scalar::<f32>()) / numbers;
-        }
+    /// Denoising loss and action error of the averaged weights on held-out episodes; `None` when none are held out.
+    fn validate(&mut self) -> Result<Option<(f64, f64)>, PolicyFailure> {
+        let (config, manifest) = (self.config, &self.manifest);
+        let of_size = |size| self.data.validation_batch(size, &self.schedule, config.policy.objective);
+        let (Some(batch), Some(plans)) = (of_size(VALIDATION_WINDOWS), of_size(VALIDATION_PLANS)) else {
+            return Ok(None);
+        };
+        let loss = self.updates.validate(&batch)?;
 
-        let plans = data.validation_batch(VALIDATION_PLANS, &self.schedule, config.policy.objective)?;
         let (horizon, dim) = (config.policy.horizon, config.interface.action_dim());
         let seeds: Vec<u64> = (0..plans.len() as u64).collect();
-        let shape = [horizon.predicted, dim];
-        let sampled = self.denoiser().sample(&config.policy, shape, &plans.condition, &seeds);
+        let mut policy = DiffusionPolicy::new(manifest.clone(), self.updates.average()?, self.device.into())?;
+        let sampled = policy.sample(&plans.condition, &seeds)?;
         let executed = horizon.observed - 1..horizon.observed - 1 + horizon.executed;
         let physical = |values: &[f32]| {
-            let windows = values.chunks_exact(shape[0] * dim);
+            let windows = values.chunks_exact(horizon.predicted * dim);
             let rows =
                 windows.flat_map(|window| window.chunks_exact(dim).take(executed.end).skip(executed.start));
             rows.flat_map(|row| manifest.action.unnormalise(row.iter().copied())).collect::<Vec<f64>>()
         };
         let (sampled, recorded) = (physical(&sampled), physical(&plans.action));
         let squares: f64 = sampled.iter().zip(&recorded).map(|(a, b)| (a - b).powi(2)).sum();
-        Some((loss, (squares / sampled.len() as f64).sqrt()))
+        Ok(Some((loss, (squares / sampled.len() as f64).sqrt())))
+    }
+}
+
+/// Which losses have been told.
+struct Losses {
+    /// Updates whose loss is known.
+    told: u64,
+    since: Instant,
+}
+
+impl Losses {
+    /// Reports the losses that have become known; those of all updates when `wait`.
+    fn tell(
+        &mut self,
+        updates: &mut dyn Updates,
+        config: &TrainConfig,
+        wait: bool,
+        report: &mut dyn FnMut(&TrainEvent),
+    ) -> Result<(), PolicyFailure> {
+        let training = &config.training;
+        let losses = updates.losses(wait)?;
+        let samples = (losses.len() * training.batch_size) as f64;
+        let samples_per_second = samples / self.since.elapsed().as_secs_f64();
+        for loss in &losses {
+            if !loss.is_finite() {
+                let problem = format!("the loss is {loss}: lower `training.optimizer.learning_rate`");
+                return Err(PolicyFailure::Training { step: self.told, problem });
+            }
+            let learning_rate = learning_rate(&training.optimizer, self.told, training.steps);
+            self.told += 1;
+            report(&TrainEvent::Step { step: self.told, loss: *loss, learning_rate, samples_per_second });
+        }
+        if !losses.is_empty() {
+            self.since = Instant::now();
+        }
+        Ok(())
     }
 }

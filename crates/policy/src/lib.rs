@@ -8,6 +8,7 @@
 //! ```
 
 mod augmentation;
+pub mod bench;
 mod checkpoint;
 mod config;
 #[cfg(feature = "cuda-kernels")]

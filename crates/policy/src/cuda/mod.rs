@@ -1,0 +1,15 @@
+//! NVIDIA GPUs without burn: kernels of our own in CUDA C++, compiled for the device at hand when they are first needed,
+//! and kept on disk.
+//!
+//! The compiler is NVRTC and everything goes through the driver's interface, so that building needs no CUDA toolkit.
+//! Kernels are written in CUDA C++ rather than in CubeCL because they stand on what its language does not have: bulk
+//! copies completing on barriers in shared memory, a barrier over the whole grid, and the register layout of one tensor
+//! core instruction.
+
+mod buffer;
+mod gpu;
+mod module;
+
+pub(crate) use buffer::{Buffer, Mapped};
+pub(crate) use gpu::Gpu;
+pub(crate) use module::Module;

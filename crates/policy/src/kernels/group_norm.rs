@@ -4,7 +4,7 @@
 //! `mish(x) = x tanh(softplus(x))`.
 
 /// PyTorch's default.
-const EPSILON: f32 = 1e-5;
+pub(crate) const EPSILON: f32 = 1e-5;
 
 /// Shape of the signal `[B, C, L]` and its groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ fn lanes_sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
 /// With e = exp(x): tanh(softplus(x)) = n / (n + 2) for n = e (e + 2), and the derivative is
 /// t + x (1 - t^2) e / (1 + e) for t = tanh(softplus(x)).
 #[inline(always)]
-fn mish<const FMA: bool>(x: f32) -> (f32, f32) {
+pub(crate) fn mish<const FMA: bool>(x: f32) -> (f32, f32) {
     // Beyond 20, t is 1 to the last bit of an f32, and below -80, e is 0 for all that follows.
     let e = exp::<FMA>(x.clamp(-80.0, 20.0));
     let n = e * (e + 2.0);

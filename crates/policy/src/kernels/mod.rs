@@ -3,7 +3,7 @@
 
 mod convolution;
 mod extension;
-mod group_norm;
+pub(crate) mod group_norm;
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;

@@ -1,6 +1,7 @@
 //! What makes the updates of a training, and where: a whole step a call, so that each kind of device is driven in the
 //! way that suits it. The loop around it, the data and the checkpoints are the same for all.
 
+mod cpu;
 mod graph;
 
 use crate::config::TrainingConfig;
@@ -9,6 +10,7 @@ use crate::engine::HostNetwork;
 use crate::optimizer::Moments;
 use crate::{DeviceChoice, PolicyFailure};
 
+pub(crate) use cpu::CpuUpdates;
 pub(crate) use graph::GraphUpdates;
 
 /// The device, or the first ones of its kind, that a training runs on.
@@ -84,5 +86,10 @@ pub(crate) fn open(
     training: &TrainingConfig,
     devices: TrainDevices,
 ) -> Result<Box<dyn Updates>, PolicyFailure> {
-    Ok(Box::new(GraphUpdates::new(network, training, devices)?))
+    match devices {
+        TrainDevices { device: DeviceChoice::Cpu, count: 1 } => {
+            Ok(Box::new(CpuUpdates::new(network, training)))
+        }
+        _ => Ok(Box::new(GraphUpdates::new(network, training, devices)?)),
+    }
 }

@@ -1,0 +1,10 @@
+//! What plans cost, what this machine could do at best, and one plan with all that went into it: what measurements
+//! are held against.
+
+mod case;
+mod cost;
+mod limits;
+
+pub use case::plan_case;
+pub use cost::NetworkCost;
+pub use limits::{Limits, device_limits};

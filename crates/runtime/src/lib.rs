@@ -48,7 +48,7 @@ pub use episode_log::OnEpisode;
 pub use error::RuntimeError;
 pub use events::OnPlan;
 pub use follow::Follower;
-pub use guard::State;
+pub use guard::{Guard, Missing, NotFresh, Rule, State, Verdict};
 #[cfg(feature = "zenoh")]
 pub use leader::{COMMAND_STALE, Leader};
 #[cfg(feature = "zenoh")]

@@ -3,6 +3,8 @@
 //! The world is a square of 512 px; y grows downward in drawings. It behaves as the two public environments do
 //! (diffusion_policy's `pusht_env.py` and gym-pusht 0.1.8): demonstrations recorded there replay here.
 
+mod contact;
+mod engine;
 mod expert;
 mod geometry;
 mod physics;
@@ -19,9 +21,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::SimError;
+use engine::DT;
 pub(crate) use expert::PushTExpert;
 use geometry::{KEYPOINTS, WORLD_PX};
-use physics::{DT, World};
+use physics::World;
 pub use reset::ResetRule;
 pub use scene::scene_from_observation;
 

@@ -5,8 +5,8 @@ use nudge_control::{Action, Task};
 use super::push::{FACES, Free, Place, Push};
 use super::slip::Slip;
 use super::walk::{WALK_PX, way_around};
+use crate::push_t::engine::DT;
 use crate::push_t::geometry::{AGENT_RADIUS, WORLD_PX};
-use crate::push_t::physics::DT;
 use crate::push_t::{PHYSICS_STEPS_PER_ACTION, POSITION_GAIN, PushT, VELOCITY_GAIN};
 
 const WALK_PX_PER_SEC: f64 = 160.0;

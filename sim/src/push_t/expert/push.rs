@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_model_follows_the_world() {
-        use crate::push_t::physics::{DT, World};
+        use crate::push_t::{engine::DT, physics::World};
         for (index, face) in FACES.iter().enumerate() {
             let push = Push::straight(index, face.contacts[0], face.contacts[1], 60.0);
             let mut world = World::new([250.0, 250.0, 0.4]);

@@ -13,6 +13,8 @@ mod checkpoint;
 mod config;
 #[cfg(feature = "cuda-kernels")]
 mod cuda;
+#[cfg(feature = "cuda-kernels")]
+mod cuda_train;
 mod data;
 mod device;
 mod diffusion;

@@ -11,5 +11,5 @@ mod gpu;
 mod module;
 
 pub(crate) use buffer::{Buffer, Mapped};
-pub(crate) use gpu::Gpu;
+pub(crate) use gpu::{Gpu, failed};
 pub(crate) use module::Module;

@@ -1,0 +1,223 @@
+//! A whole training step as launches, and what it works on.
+
+use super::arguments::{Adam, Arguments, Loss, Piece, Rounding};
+use super::layout::Layout;
+use super::network::Given;
+use super::program::{Act, Builder, PIECE, Signal, WeightsAt};
+use crate::config::OptimizerConfig;
+use crate::data::Batch;
+use crate::engine::HostNetwork;
+
+/// Numbers of `Scalars` in `kernels/small.cu`.
+const SCALARS: usize = 8;
+
+/// Steps that the host may be ahead of the device.
+pub(super) const SLOTS: usize = 4;
+
+/// Launches, and where in the block of memory they read and write. Made without a GPU.
+pub(super) struct StepPlan {
+    pub layout: Layout,
+    /// Forward, backward and update.
+    pub step: Vec<Act>,
+    /// Forward with the averaged weights.
+    pub validation: Vec<Act>,
+    /// Rounds weights and averaged weights to bf16, after they came from the host.
+    pub rounding: Vec<Act>,
+    /// f32, each [`Layout::len`] numbers.
+    pub weights: u64,
+    pub average: u64,
+    pub first: u64,
+    pub second: u64,
+    pub inputs: Inputs,
+    /// f32 `[SLOTS]`
+    pub losses: u64,
+    pub pieces: Vec<Piece>,
+    pub pieces_at: u64,
+    /// Of the validation.
+    pub prediction: Signal,
+    /// Size of the block.
+    pub bytes: u64,
+    pub batch: usize,
+    optimizer: OptimizerConfig,
+}
+
+/// Everything that comes from the host in a step, side by side: one copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inputs {
+    pub at: u64,
+    /// Numbers of each part.
+    signal: usize,
+    batch: usize,
+    condition: usize,
+}
+
+impl Inputs {
+    pub fn len(&self) -> usize {
+        SCALARS + 2 * self.signal + self.batch + self.condition
+    }
+
+    fn target(&self) -> u64 {
+        self.at + 4 * (SCALARS + self.signal) as u64
+    }
+
+    fn noisy(&self) -> u64 {
+        self.at + 4 * SCALARS as u64
+    }
+
+    fn timesteps(&self) -> u64 {
+        self.target() + 4 * self.signal as u64
+    }
+
+    fn condition(&self) -> u64 {
+        self.timesteps() + 4 * self.batch as u64
+    }
+
+    /// Writes the samples `from ..` of a batch, as many as there is room for; the last is repeated where they are too few.
+    pub fn write(&self, batch: &Batch, from: usize, scalars: [f32; SCALARS], to: &mut [f32]) {
+        let (head, rest) = to.split_at_mut(SCALARS);
+        let (noisy, rest) = rest.split_at_mut(self.signal);
+        let (target, rest) = rest.split_at_mut(self.signal);
+        let (timesteps, condition) = rest.split_at_mut(self.batch);
+        head.copy_from_slice(&scalars);
+        let last = batch.len() - 1;
+        let fill = |to: &mut [f32], values: &[f32]| {
+            let width = values.len() / batch.len();
+            for (index, to) in to.chunks_exact_mut(width).enumerate() {
+                let sample = (from + index).min(last);
+                to.copy_from_slice(&values[sample * width..(sample + 1) * width]);
+            }
+        };
+        fill(noisy, &batch.noisy);
+        fill(target, &batch.target);
+        fill(condition, &batch.condition);
+        for (index, timestep) in timesteps.iter_mut().enumerate() {
+            *timestep = batch.timesteps[(from + index).min(last)] as f32;
+        }
+    }
+}
+
+impl StepPlan {
+    pub fn new(network: &HostNetwork, optimizer: &OptimizerConfig, batch: usize) -> Self {
+        let layout = Layout::new(&network.list);
+        let groups = network.config.n_groups;
+        let signal = batch * network.predicted * network.action_dim;
+        let mut sizes = Builder::new(&layout, WeightsAt { full: 0, halves: 0 }, batch, groups, 0);
+        let [weights, average, first, second] = [(); 4].map(|()| sizes.take(layout.len, 4));
+        let [halves, average_halves] = [(); 2].map(|()| sizes.take(layout.len, 2));
+        let condition = batch * network.condition_dim;
+        let mut inputs = Inputs { at: 0, signal, batch, condition };
+        inputs.at = sizes.take(inputs.len(), 4);
+        let losses = sizes.take(SLOTS, 4);
+        let count: usize = layout.places().iter().map(|place| place.len().div_ceil(PIECE)).sum();
+        let pieces_at = sizes.take(count, size_of::<Piece>());
+        let given = Given {
+            network,
+            noisy: inputs.noisy(),
+            timesteps: inputs.timesteps(),
+            condition: inputs.condition(),
+        };
+        let used = sizes.bytes;
+
+        let mut builder = Builder::new(&layout, WeightsAt { full: weights, halves }, batch, groups, used);
+        let passed = builder.forward(&given);
+        let prediction = passed.prediction;
+        let slope = builder.signal(network.predicted, prediction.ld);
+        let loss = Loss {
+            output: prediction.at,
+            target: inputs.target(),
+            slope: slope.at,
+            losses,
+            scalars: inputs.at,
+            rows: (batch * network.predicted) as i32,
+            actions: network.action_dim as i32,
+            ld: prediction.ld as i32,
+        };
+        builder.launch("measure_loss", [1; 3], (1024, 0), Arguments::Loss(loss));
+        builder.backward(&passed, slope);
+        let pieces = pieces(&builder);
+        let [beta_first, beta_second] = optimizer.betas;
+        let adam = Adam {
+            weights,
+            first,
+            second,
+            average,
+            halves,
+            pieces: pieces_at,
+            scalars: inputs.at,
+            beta_first,
+            beta_second,
+            rest_first: 1.0 - beta_first,
+            rest_second: 1.0 - beta_second,
+            epsilon: optimizer.epsilon,
+        };
+        builder.launch("adam", [pieces.len(), 1, 1], (256, 0), Arguments::Adam(adam));
+        let step = builder.acts;
+
+        let of_average = WeightsAt { full: average, halves: average_halves };
+        // A validation runs between steps, so what both compute can lie in the same place.
+        let bytes = builder.bytes;
+        let mut builder = Builder::new(&layout, of_average, batch, groups, used);
+        let prediction = builder.forward(&given).prediction;
+        let (validation, bytes) = (std::mem::take(&mut builder.acts), bytes.max(builder.bytes));
+        for (input, output) in [(weights, halves), (average, average_halves)] {
+            let rounding = Rounding { input, output, count: layout.len as u64 };
+            builder.launch("round_weights", [1024, 1, 1], (256, 0), Arguments::Rounding(rounding));
+        }
+        let rounding = builder.acts;
+        Self {
+            step,
+            validation,
+            rounding,
+            weights,
+            average,
+            first,
+            second,
+            inputs,
+            losses,
+            pieces,
+            pieces_at,
+            prediction,
+            bytes,
+            batch,
+            optimizer: *optimizer,
+            layout,
+        }
+    }
+
+    /// What the kernels need to know of update `update`, counted from 1, whose loss goes to `slot`.
+    pub fn scalars(&self, rate: f64, decay: f64, update: u64, slot: usize) -> [f32; SCALARS] {
+        let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(update as f64))) as f32;
+        let [first, second] = self.optimizer.betas;
+        let shrink = 1.0 - rate * f64::from(self.optimizer.weight_decay);
+        [
+            rate as f32,
+            shrink as f32,
+            correction(first),
+            correction(second),
+            decay as f32,
+            (1.0 - decay) as f32,
+            f32::from_bits(slot as u32),
+            0.0,
+        ]
+    }
+}
+
+/// Parameters in pieces, small ones first: those with the most parts to add are not the last to be finished.
+fn pieces(builder: &Builder) -> Vec<Piece> {
+    let mut places = builder.layout.places().to_vec();
+    places.sort_by_key(|place| place.len());
+    let mut pieces = Vec::new();
+    for place in places {
+        let gradient = builder.gradients[place.id].expect("the backward pass differentiates every parameter");
+        for start in (0..place.len()).step_by(PIECE) {
+            pieces.push(Piece {
+                index: (place.index + start) as u64,
+                gradient: gradient.at + 4 * start as u64,
+                split_stride: gradient.split_stride as u64,
+                count: PIECE.min(place.len() - start) as u32,
+                splits: gradient.splits as u32,
+            });
+        }
+    }
+    pieces
+}

@@ -5,6 +5,10 @@ mod cpu;
 mod graph;
 
 use crate::config::TrainingConfig;
+#[cfg(feature = "cuda-kernels")]
+use crate::cuda::Gpu;
+#[cfg(feature = "cuda-kernels")]
+use crate::cuda_train::CudaUpdates;
 use crate::data::Batch;
 use crate::engine::HostNetwork;
 use crate::optimizer::Moments;
@@ -89,6 +93,10 @@ pub(crate) fn open(
     match devices {
         TrainDevices { device: DeviceChoice::Cpu, count: 1 } => {
             Ok(Box::new(CpuUpdates::new(network, training)))
+        }
+        #[cfg(feature = "cuda-kernels")]
+        TrainDevices { device: DeviceChoice::Cuda, count: 1 } if CudaUpdates::fits(&network).is_ok() => {
+            Ok(Box::new(CudaUpdates::new(Gpu::open(0)?, &network, training)?))
         }
         _ => Ok(Box::new(GraphUpdates::new(network, training, devices)?)),
     }

@@ -44,10 +44,18 @@ impl<T: Copy> Buffer<T> {
     /// # Panics
     /// When they are more than the buffer holds.
     pub fn write(&mut self, values: &[T]) -> Result<(), PolicyFailure> {
-        assert!(values.len() <= self.len, "{} numbers into a buffer of {}", values.len(), self.len);
+        self.write_at(0, values)
+    }
+
+    /// Copies `values` to number `start` and on, before it returns.
+    ///
+    /// # Panics
+    /// When they reach beyond the buffer's end.
+    pub fn write_at(&mut self, start: usize, values: &[T]) -> Result<(), PolicyFailure> {
+        assert!(start + values.len() <= self.len, "{} numbers at {start} of {}", values.len(), self.len);
         self.context.bind_to_thread().map_err(failed("binding"))?;
-        // SAFETY: the buffer holds at least as many numbers, of a type that is plain bytes.
-        unsafe { result::memcpy_htod_sync(self.address, values) }.map_err(failed("copying to the device"))
+        // SAFETY: the buffer holds as many numbers from there on, of a type that is plain bytes.
+        unsafe { result::memcpy_htod_sync(self.at(start), values) }.map_err(failed("copying to the device"))
     }
 
     /// The buffer's first `len` numbers, after everything asked of the device so far.

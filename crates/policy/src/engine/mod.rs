@@ -4,6 +4,9 @@
 //! schedule. An engine knows neither gradients nor burn's graphs: it holds packed weights and the memory that a plan
 //! needs.
 
+mod cpu;
+#[cfg(feature = "cuda-kernels")]
+mod cuda;
 mod graph;
 
 use std::str::FromStr;
@@ -12,6 +15,7 @@ use crate::parameters::ParameterList;
 use crate::sampler::SamplerStep;
 use crate::{DeviceChoice, PolicyFailure, UnetConfig};
 
+pub(crate) use cpu::CpuEngine;
 pub(crate) use graph::GraphEngine;
 
 /// How weights are stored while planning. Sums are always f32.
@@ -118,8 +122,16 @@ pub(crate) trait PlanEngine: Send {
 /// # Errors
 /// When this build or this machine lacks the device, or cannot plan in this precision.
 pub(crate) fn open(network: HostNetwork, options: PlanOptions) -> Result<Box<dyn PlanEngine>, PolicyFailure> {
-    match options.precision {
-        None | Some(Precision::F32) => Ok(Box::new(GraphEngine::new(network, options.device)?)),
-        Some(other) => Err(PolicyFailure::Device(format!("no engine plans in {other:?} here"))),
+    if options.device == DeviceChoice::Cpu {
+        let precision = options.precision.unwrap_or(Precision::F32);
+        return Ok(Box::new(CpuEngine::new(&network, precision)));
     }
+    #[cfg(feature = "cuda-kernels")]
+    match cuda::CudaEngine::new(&network, options.precision.unwrap_or(Precision::Bf16)) {
+        Ok(engine) => return Ok(Box::new(engine)),
+        // What our kernels do not take, burn's do, in f32, where they were built.
+        Err(_) if cfg!(feature = "cuda") && matches!(options.precision, None | Some(Precision::F32)) => {}
+        Err(refused) => return Err(refused),
+    }
+    Ok(Box::new(GraphEngine::new(network, options.device)?))
 }

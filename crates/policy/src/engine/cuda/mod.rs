@@ -1,0 +1,230 @@
+//! Plans on an NVIDIA GPU: the whole sampler is one launch of one kernel, which `plan.cu` describes.
+
+mod film;
+mod layers;
+mod layout;
+mod pack;
+mod program;
+#[cfg(test)]
+mod tests;
+
+use cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg};
+
+use self::film::FilmTables;
+use self::layout::{ENTRIES, Plan, Step};
+use self::program::{Packed, Program};
+use super::{HostNetwork, PlanEngine, Precision};
+use crate::PolicyFailure;
+use crate::cuda::{Buffer, Gpu, Mapped, Module, failed};
+use crate::sampler::SamplerStep;
+
+const SOURCE: &str = include_str!("plan.cu");
+/// Tiles of 512 bytes in one copy from memory to a block's ring.
+const CHUNK: usize = 64;
+const WARPS: usize = 8;
+const THREADS: u32 = 288;
+/// Samples in one launch; what a block holds of the activations grows with them.
+const LARGEST_BATCH: usize = 4;
+
+/// See the module.
+pub(crate) struct CudaEngine {
+    gpu: Gpu,
+    packed: Packed,
+    film: FilmTables,
+    film_weights: Buffer<f32>,
+    steps: Vec<SamplerStep>,
+    /// For the device: the same steps, and FiLM's part that depends on them.
+    steps_on_device: Buffer<Step>,
+    film_steps: Buffer<f32>,
+    /// By batch size, made when first asked for.
+    launches: Vec<Option<Launch>>,
+}
+
+/// Everything for one batch size.
+struct Launch {
+    function: CudaFunction,
+    program: Program,
+    shared_bytes: usize,
+    grid: usize,
+    condition: Mapped,
+    noise: Mapped,
+    samples: Mapped,
+    film_condition: Buffer<f32>,
+    x: Buffer<f32>,
+    arrived: Buffer<u32>,
+}
+
+impl CudaEngine {
+    /// # Errors
+    /// When there is no such GPU, or the network does not fit the kernel.
+    pub fn new(network: &HostNetwork, precision: Precision) -> Result<Self, PolicyFailure> {
+        let parts = match precision {
+            Precision::F32 => 3,
+            Precision::Bf16 => 1,
+            Precision::Int8 => {
+                let problem =
+                    "a GPU plans in bf16 or f32, not in int8: reading weights is not what takes its time";
+                return Err(PolicyFailure::Device(problem.into()));
+            }
+        };
+        let gpu = Gpu::open(0)?;
+        if gpu.capability < 90 {
+            let problem =
+                format!("{} is older than compute capability 9.0, which the plan kernel needs", gpu.name);
+            return Err(PolicyFailure::Device(problem));
+        }
+        let packed = Packed::new(&gpu, network, parts)?;
+        let film = FilmTables::new(network, &packed.layers);
+        let film_weights = Buffer::from_host(&gpu, &film.of_condition)?;
+        let steps_on_device = Buffer::zeroed(&gpu, 0)?;
+        let film_steps = Buffer::zeroed(&gpu, 0)?;
+        Ok(Self {
+            film,
+            film_weights,
+            packed,
+            steps: Vec::new(),
+            steps_on_device,
+            film_steps,
+            launches: (0..=LARGEST_BATCH).map(|_| None).collect(),
+            gpu,
+        })
+    }
+
+    /// Prepares for plans of `batch` samples, so that the first of them is no slower than the next.
+    fn prepare(&mut self, batch: usize) -> Result<(), PolicyFailure> {
+        if self.launches[batch].is_none() {
+            self.launches[batch] = Some(self.launch(batch)?);
+        }
+        Ok(())
+    }
+
+    fn launch(&self, batch: usize) -> Result<Launch, PolicyFailure> {
+        let gpu = &self.gpu;
+        let program = self.packed.program(gpu, batch)?;
+        let columns = batch * self.packed.predicted;
+        let tiles = columns.div_ceil(8);
+        let scratch = (WARPS * 16 * tiles * 8).max(batch * self.film.condition_dim) * 4;
+        let small = 1024 * 8 + 64 * 8 * batch;
+        let fixed = program.x_bytes + program.v_bytes + scratch + small;
+        // Static shared memory: the ring's barriers and two phases.
+        let left = gpu.shared_bytes.saturating_sub(fixed + 2048);
+        let stages = (left / (CHUNK * 512)).min(6);
+        if stages < 2 {
+            let problem =
+                format!("the plan kernel needs {fixed} bytes of shared memory and two chunks of weights");
+            return Err(PolicyFailure::Device(problem));
+        }
+        let defines = [
+            format!("BATCH={batch}"),
+            format!("COLUMNS={columns}"),
+            format!("N_TILES={tiles}"),
+            format!("PARTS={}", self.packed.parts),
+            format!("STAGES={stages}"),
+            format!("CHUNK={CHUNK}"),
+            format!("ENTRIES={ENTRIES}"),
+        ];
+        let module = Module::compile(gpu, "plan", SOURCE, &defines)?;
+        let shared_bytes = fixed + stages * CHUNK * 512;
+        let items = self.packed.cuts.iter().map(|cut| cut.items()).max().unwrap_or(1);
+        let sample = self.packed.predicted * self.packed.action_dim;
+        let draws = 1 + self.steps.iter().filter(|step| step.deviation > 0.0).count();
+        Ok(Launch {
+            function: module.function("plan_kernel", shared_bytes)?,
+            program,
+            shared_bytes,
+            grid: items.min(gpu.multiprocessors),
+            condition: Mapped::zeroed(gpu, batch * self.film.condition_dim)?,
+            noise: Mapped::zeroed(gpu, draws * batch * sample)?,
+            samples: Mapped::zeroed(gpu, batch * sample)?,
+            film_condition: Buffer::zeroed(gpu, batch * self.packed.layers.film_numbers)?,
+            x: Buffer::zeroed(gpu, 2 * batch * sample)?,
+            arrived: Buffer::zeroed(gpu, 2)?,
+        })
+    }
+}
+
+impl PlanEngine for CudaEngine {
+    fn precision(&self) -> Precision {
+        if self.packed.parts == 3 { Precision::F32 } else { Precision::Bf16 }
+    }
+
+    fn largest_batch(&self) -> usize {
+        LARGEST_BATCH
+    }
+
+    fn set_steps(&mut self, steps: &[SamplerStep]) -> Result<(), PolicyFailure> {
+        let mut draws = 0;
+        let on_device: Vec<Step> = steps
+            .iter()
+            .map(|step| {
+                let draw = draws;
+                draws += i32::from(step.deviation > 0.0);
+                Step {
+                    clean_x: step.clean[0] as f32,
+                    clean_output: step.clean[1] as f32,
+                    of_clean: step.of_clean as f32,
+                    of_x: step.of_x as f32,
+                    of_output: step.of_output as f32,
+                    deviation: step.deviation as f32,
+                    draw,
+                }
+            })
+            .collect();
+        let timesteps: Vec<usize> = steps.iter().map(|step| step.timestep).collect();
+        self.film_steps = Buffer::from_host(&self.gpu, &self.film.of_steps(&timesteps))?;
+        self.steps_on_device = Buffer::from_host(&self.gpu, &on_device)?;
+        self.steps = steps.to_vec();
+        // The room for noise depends on the steps.
+        self.launches.iter_mut().for_each(|launch| *launch = None);
+        self.prepare(1)
+    }
+
+    fn plan(&mut self, conditions: &[f32], noise: &[f32], samples: &mut [f32]) -> Result<(), PolicyFailure> {
+        let sample = self.packed.predicted * self.packed.action_dim;
+        let batch = samples.len() / sample;
+        self.prepare(batch)?;
+        let Some(launch) = &mut self.launches[batch] else { return Ok(()) };
+        launch.condition.slice_mut()[..conditions.len()].copy_from_slice(conditions);
+        launch.noise.slice_mut()[..noise.len()].copy_from_slice(noise);
+        let last = self.packed.layers.layers.last().map_or("", |layer| &layer.name);
+        let plan = Plan {
+            phases: launch.program.phases.at(0),
+            steps: self.steps_on_device.at(0),
+            film_steps: self.film_steps.at(0),
+            film_weights: self.film_weights.at(0),
+            film_condition: launch.film_condition.at(0),
+            condition: launch.condition.at(0),
+            noise: launch.noise.at(0),
+            samples: launch.samples.at(0),
+            x: launch.x.at(0),
+            output: launch.program.output,
+            output_bias: self.packed.vector(&format!("{last}.bias")),
+            arrived: launch.arrived.at(0),
+            phase_count: launch.program.count as i32,
+            step_count: self.steps.len() as i32,
+            film: self.packed.layers.film_numbers as i32,
+            condition_dim: self.film.condition_dim as i32,
+            action_dim: self.packed.action_dim as i32,
+            output_splits: launch.program.output_splits as i32,
+            x_bytes: launch.program.x_bytes as i32,
+            v_bytes: launch.program.v_bytes as i32,
+        };
+        let config = LaunchConfig {
+            grid_dim: (launch.grid as u32, 1, 1),
+            block_dim: (THREADS, 1, 1),
+            shared_mem_bytes: launch.shared_bytes as u32,
+        };
+        let mut arguments = self.gpu.stream.launch_builder(&launch.function);
+        arguments.arg(&plan);
+        // SAFETY: every address in `plan` is that of a buffer which outlives the launch, as large as the kernel assumes;
+        // no more blocks are started than run at once, which its barrier needs.
+        unsafe { arguments.launch_cooperative(config) }.map_err(failed("starting a plan"))?;
+        self.gpu.synchronize()?;
+        samples.copy_from_slice(&launch.samples.slice()[..samples.len()]);
+        Ok(())
+    }
+
+    fn another(&self) -> Option<Box<dyn PlanEngine>> {
+        None
+    }
+}

@@ -1,0 +1,269 @@
+//! The list of layers against the graph, on the CPU; the kernel against the graph, where there is a GPU.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::film::FilmTables;
+use super::layers::{Input, Kind, Layers, Shortcut};
+use super::*;
+use crate::engine::GraphEngine;
+use crate::{BetaCurve, DeviceChoice, Objective, SamplerConfig, ScheduleConfig, UnetConfig};
+
+fn network(down_dims: &[usize], action_dim: usize, cond_predict_scale: bool) -> HostNetwork {
+    let config = UnetConfig {
+        down_dims: down_dims.to_vec(),
+        diffusion_step_embed_dim: 32,
+        kernel_size: 5,
+        n_groups: 8,
+        cond_predict_scale,
+    };
+    let (predicted, condition_dim) = (16, 10);
+    let (_, list) = config.build(crate::kernels::Kernels::Stock, action_dim, condition_dim);
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut values = list.initialise(&mut rng);
+    // Norms that do something, so that a swapped or forgotten one is seen.
+    for (parameter, values) in list.iter().zip(&mut values) {
+        if parameter.shape.len() == 1 {
+            values.iter_mut().for_each(|value| *value += rng.random_range(-0.3..0.3));
+        }
+    }
+    HostNetwork { config, predicted, action_dim, condition_dim, list, values }
+}
+
+fn steps(sampler: SamplerConfig) -> Vec<SamplerStep> {
+    let curve = BetaCurve::SquaredcosCapV2;
+    let schedule = ScheduleConfig { curve, train_steps: 100, beta_start: 1e-4, beta_end: 0.02 };
+    sampler.steps_of(&schedule.build().unwrap(), Objective::Epsilon)
+}
+
+fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..count).map(|_| rng.random_range(-1.5..1.5)).collect()
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// One forward pass over the list of layers for one sample `[Tp, Da]`, in plain loops.
+fn interpret(network: &HostNetwork, x: &[f32], film: &[f32]) -> Vec<f32> {
+    let layers = Layers::new(&network.config, network.predicted, network.action_dim);
+    let groups = network.config.n_groups;
+    let mut inputs: Vec<Vec<f32>> = Vec::new();
+    let mut outputs: Vec<(Vec<f32>, Vec<f32>)> = Vec::new();
+    for layer in &layers.layers {
+        let mut input = Vec::new();
+        for given in &layer.inputs {
+            match given {
+                Input::Sample => {
+                    let dim = network.action_dim;
+                    input.extend((0..dim).flat_map(|d| x.iter().skip(d).step_by(dim)));
+                }
+                Input::Kept { layer } => input.extend(&inputs[*layer]),
+                Input::Sums { layer: from, norm, film: encoder, shortcut } => {
+                    let mut value = outputs[*from].0.clone();
+                    let channels = layers.layers[*from].channels[1];
+                    let length = value.len() / channels;
+                    if let Some(norm) = norm {
+                        let (gamma, beta) =
+                            (network.get(&format!("{norm}.weight")), network.get(&format!("{norm}.bias")));
+                        let size = channels / groups * length;
+                        for (group, values) in value.chunks_exact_mut(size).enumerate() {
+                            let mean = values.iter().sum::<f32>() / size as f32;
+                            let variance =
+                                values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / size as f32;
+                            for (i, v) in values.iter_mut().enumerate() {
+                                let c = group * channels / groups + i / length;
+                                let y = (*v - mean) / (variance + 1e-5).sqrt() * gamma[c] + beta[c];
+                                *v = y * (1.0 + y.exp()).ln().tanh();
+                            }
+                        }
+                    }
+                    if let Some(encoder) = encoder {
+                        let offset = layers.films[*encoder].offset;
+                        for (i, v) in value.iter_mut().enumerate() {
+                            let c = i / length;
+                            *v = *v * film[offset + c] + film[offset + channels + c];
+                        }
+                    }
+                    let along = match shortcut {
+                        None => None,
+                        Some(Shortcut::Kept { layer }) => Some(&inputs[*layer]),
+                        Some(Shortcut::Convolved { layer }) => Some(&outputs[*layer].1),
+                    };
+                    if let Some(along) = along {
+                        value.iter_mut().zip(along).for_each(|(value, along)| *value += along);
+                    }
+                    input.extend(value);
+                }
+            }
+        }
+        let [from, to] = layer.channels;
+        assert_eq!(input.len(), from * layer.length, "{}", layer.name);
+        let convolve = |name: &str, taps: &dyn Fn(usize) -> Vec<super::layers::Tap>| {
+            let (weight, bias) =
+                (network.get(&format!("{name}.weight")), network.get(&format!("{name}.bias")));
+            let kernel = weight.len() / (from * to);
+            let (positions, parities) = (layer.positions(), layer.parities());
+            let mut output = vec![0.0; to * positions * parities];
+            for out in 0..to {
+                for position in 0..positions * parities {
+                    let mut sum = bias[out];
+                    for tap in taps(position % parities) {
+                        let at = (position / parities * layer.stride()) as i32 + tap.shift;
+                        if !(0..layer.length as i32).contains(&at) {
+                            continue;
+                        }
+                        for channel in 0..from {
+                            let index = match layer.kind {
+                                Kind::Up => (channel * to + out) * kernel + tap.tap,
+                                _ => (out * from + channel) * kernel + tap.tap,
+                            };
+                            sum += weight[index] * input[channel * layer.length + at as usize];
+                        }
+                    }
+                    output[out * positions * parities + position] = sum;
+                }
+            }
+            output
+        };
+        let output = convolve(&layer.name, &|parity| layer.taps(parity));
+        let one = |_| vec![super::layers::Tap { shift: 0, tap: 0 }];
+        let along = layer.shortcut.as_ref().map_or(Vec::new(), |name| convolve(name, &one));
+        inputs.push(input);
+        outputs.push((output, along));
+    }
+    let last = &outputs[outputs.len() - 1].0;
+    let (length, dim) = (network.predicted, network.action_dim);
+    (0..length * dim).map(|i| last[i % dim * length + i / dim]).collect()
+}
+
+#[test]
+fn the_list_of_layers_is_the_graph() {
+    for scale in [false, true] {
+        let network = network(&[16, 32, 64], 3, scale);
+        let (x, condition) = (numbers(1, 48), numbers(2, 10));
+        let layers = Layers::new(&network.config, 16, 3);
+        let tables = FilmTables::new(&network, &layers);
+        let mut film = tables.of_steps(&[37]);
+        for (column, c) in tables.of_condition.chunks_exact(film.len()).zip(&condition) {
+            let c = c * (1.0 + c.exp()).ln().tanh();
+            film.iter_mut().zip(column).for_each(|(film, weight)| *film += weight * c);
+        }
+        let is = interpret(&network, &x, &film);
+        // One deterministic step that returns the network's output itself.
+        let step = SamplerStep {
+            timestep: 37,
+            clean: [0.0; 2],
+            of_clean: 0.0,
+            of_x: 0.0,
+            of_output: 1.0,
+            deviation: 0.0,
+        };
+        let mut graph = GraphEngine::new(network, DeviceChoice::Cpu).unwrap();
+        graph.set_steps(&[step]).unwrap();
+        let mut want = vec![0.0; 48];
+        graph.plan(&condition, &x, &mut want).unwrap();
+        let error = largest_difference(&is, &want);
+        assert!(error < 2e-5, "{scale}: {error}");
+    }
+}
+
+#[test]
+fn packed_weights_are_the_weights() {
+    let network = network(&[16, 32, 64], 3, true);
+    let layers = Layers::new(&network.config, 16, 3);
+    for layer in &layers.layers {
+        let cut = pack::Cut::new(layer, &[], 1, 8).unwrap();
+        let weight = network.get(&format!("{}.weight", layer.name));
+        let mut packed = Vec::new();
+        for item in 0..cut.items() {
+            pack::pack_item(layer, cut, item, weight, None, 1, &mut packed);
+        }
+        assert_eq!(packed.len(), cut.items() * cut.tiles() * 256);
+        // Every weight is somewhere, and what fills the tiles is zero.
+        let sum = |values: &mut dyn Iterator<Item = u16>| {
+            values.map(|bits| f64::from(f32::from_bits(u32::from(bits) << 16)).abs()).sum::<f64>()
+        };
+        let (is, want) = (sum(&mut packed.iter().copied()), sum(&mut weight.iter().map(|w| pack::bf16(*w))));
+        assert!((is - want).abs() < 1e-6 * want, "{}: {is}, not {want}", layer.name);
+    }
+}
+
+fn on_gpu(network: &HostNetwork, precision: Precision) -> Option<CudaEngine> {
+    match CudaEngine::new(network, precision) {
+        Ok(engine) => Some(engine),
+        Err(failure) => {
+            eprintln!("SKIPPED: {failure}");
+            None
+        }
+    }
+}
+
+#[test]
+fn the_kernel_plans_as_the_graph_does() {
+    for (dims, action_dim, scale) in [
+        (&[16, 32, 64][..], 2, true),
+        (&[64, 128, 256], 2, true),
+        (&[64, 128], 7, false),
+        (&[256, 512, 1024], 2, true),
+    ] {
+        let network = network(dims, action_dim, scale);
+        for (precision, bound) in [(Precision::F32, 1e-4), (Precision::Bf16, 2e-2)] {
+            let Some(mut engine) = on_gpu(&network, precision) else { return };
+            let mut graph = GraphEngine::new(network.clone(), DeviceChoice::Cpu).unwrap();
+            for sampler in [SamplerConfig::ddim(1), SamplerConfig::ddim(10), SamplerConfig::ddpm(5)] {
+                let steps = steps(sampler);
+                let draws = 1 + steps.iter().filter(|step| step.deviation > 0.0).count();
+                engine.set_steps(&steps).unwrap();
+                graph.set_steps(&steps).unwrap();
+                for batch in [1, 2, 4] {
+                    let sample = batch * 16 * action_dim;
+                    let (conditions, noise) = (numbers(4, batch * 10), numbers(5, draws * sample));
+                    let (mut is, mut again, mut want) =
+                        (vec![9.0; sample], vec![8.0; sample], vec![0.0; sample]);
+                    engine.plan(&conditions, &noise, &mut is).unwrap();
+                    engine.plan(&conditions, &noise, &mut again).unwrap();
+                    graph.plan(&conditions, &noise, &mut want).unwrap();
+                    let error = largest_difference(&is, &want);
+                    eprintln!("{dims:?} {precision:?} {sampler:?} batch {batch}: largest error {error:.2e}");
+                    assert!(error < bound, "{dims:?} {precision:?} {sampler:?} batch {batch}: {error}");
+                    assert_eq!(is, again, "a plan made twice differs");
+                }
+            }
+        }
+    }
+}
+
+/// `cargo test --release --features cuda-kernels -- --ignored --nocapture how_long_plans_take`
+#[test]
+#[ignore = "measures"]
+fn how_long_plans_take() {
+    for dims in [&[64, 128, 256][..], &[256, 512, 1024]] {
+        let network = network(dims, 2, true);
+        for precision in [Precision::Bf16, Precision::F32] {
+            let Some(mut engine) = on_gpu(&network, precision) else { return };
+            engine.set_steps(&steps(SamplerConfig::ddim(10))).unwrap();
+            for batch in [1, 2, 4] {
+                let (conditions, noise) = (numbers(4, batch * 10), numbers(5, batch * 32));
+                let mut samples = vec![0.0; batch * 32];
+                let mut times: Vec<f64> = (0..300)
+                    .map(|_| {
+                        let begun = std::time::Instant::now();
+                        engine.plan(&conditions, &noise, &mut samples).unwrap();
+                        begun.elapsed().as_secs_f64() * 1e3
+                    })
+                    .skip(50)
+                    .collect();
+                times.sort_by(f64::total_cmp);
+                let at = |share: f64| times[(share * (times.len() - 1) as f64) as usize];
+                eprintln!(
+                    "{dims:?} {precision:?} batch {batch}: median {:.3} ms, p99 {:.3} ms, least {:.3} ms",
+                    at(0.5),
+                    at(0.99),
+                    times[0]
+                );
+            }
+        }
+    }
+}

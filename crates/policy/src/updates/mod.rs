@@ -3,6 +3,8 @@
 
 mod cpu;
 mod graph;
+#[cfg(test)]
+mod tests;
 
 use crate::config::TrainingConfig;
 #[cfg(feature = "cuda-kernels")]

@@ -396,3 +396,197 @@ unsafe fn strip_plain<const FMA: bool>(count: usize, strip: &Strip) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Kernels = (&'static str, unsafe fn(usize, &Tile), unsafe fn(usize, &Strip));
+
+    fn kernels_of_this_machine() -> Vec<Kernels> {
+        let mut kernels: Vec<Kernels> = vec![("plain", tile_plain::<false>, strip_plain::<false>)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                kernels.push(("avx2", tile_avx2, strip_avx2));
+            }
+            if is_x86_feature_detected!("avx512f") {
+                kernels.push(("avx512", tile_avx512, strip_avx512));
+            }
+        }
+        kernels
+    }
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| (((i * 7919 + seed * 104_729) % 2003) as f32) / 1001.0 - 1.0).collect()
+    }
+
+    /// The rows of windows of `taps` steps, `stride` apart, in samples with `pad` steps at both ends; and of the results.
+    fn layout(
+        samples: usize,
+        steps: usize,
+        stride: usize,
+        [depth, channels, outputs]: [usize; 3],
+    ) -> [Rows; 2] {
+        let length = (steps - 1) * stride + depth.div_ceil(channels);
+        let (sample_stride, step_stride) = (length * channels, stride * channels);
+        [
+            Rows { start: 0, samples, sample_stride, steps, step_stride },
+            Rows { start: 3, samples, sample_stride: steps * outputs + 5, steps, step_stride: outputs },
+        ]
+    }
+
+    fn starts(rows: Rows) -> Vec<usize> {
+        let of_sample = |sample: usize| {
+            (0..rows.steps)
+                .map(move |step| rows.start + sample * rows.sample_stride + step * rows.step_stride)
+        };
+        (0..rows.samples).flat_map(of_sample).collect()
+    }
+
+    #[test]
+    fn products_agree_with_double_precision_whatever_their_shape() {
+        for (samples, steps, stride, channels, taps, outputs) in [
+            (3, 16, 1, 6, 5, 40),
+            (5, 4, 2, 33, 3, 32),
+            (7, 1, 1, 10, 1, 2),
+            (1, 9, 1, 3, 4, 70),
+            (2, 6, 1, 16, 2, 64),
+        ] {
+            let depth = channels * taps;
+            let [read, write] = layout(samples, steps, stride, [depth, channels, outputs]);
+            let input = numbers(read.end(depth), 1);
+            let weights = numbers(depth * outputs, 2);
+            let (bias, before) = (numbers(outputs, 3), numbers(write.end(outputs), 4));
+            let mut panels = vec![0.0; panels_len(depth, outputs)];
+            let place = |row: usize, output: usize| (output / LANES * depth + row) * LANES + output % LANES;
+            for row in 0..depth {
+                (0..outputs).for_each(|output| panels[place(row, output)] = weights[row * outputs + output]);
+            }
+            let close = |is: f32, want: f64, what: &str| {
+                assert!((f64::from(is) - want).abs() < 1e-5 * depth as f64, "{what}: {is}, not {want}");
+            };
+            let mut gradient: Vec<f64> = vec![0.0; depth * outputs];
+            for add in [false, true] {
+                let mut outputs_now = before.clone();
+                let bias = (!add).then_some(&bias[..]);
+                multiply((&input, read), depth, &panels, bias, (&mut outputs_now, write), outputs, add);
+                let mut untouched = vec![true; before.len()];
+                for (from, to) in starts(read).into_iter().zip(starts(write)) {
+                    for output in 0..outputs {
+                        let start = bias.map_or(f64::from(before[to + output]), |bias| bias[output].into());
+                        let want = (0..depth).fold(start, |sum, row| {
+                            sum + f64::from(input[from + row]) * f64::from(weights[row * outputs + output])
+                        });
+                        close(outputs_now[to + output], want, "product");
+                        untouched[to + output] = false;
+                    }
+                }
+                let kept = untouched.iter().zip(outputs_now.iter().zip(&before));
+                assert!(kept.into_iter().all(|(untouched, (is, was))| !untouched || is == was));
+
+                for (from, by) in starts(read).into_iter().zip(starts(write)) {
+                    for row in 0..depth {
+                        for output in 0..outputs {
+                            let part = f64::from(input[from + row]) * f64::from(before[by + output]);
+                            gradient[row * outputs + output] += part;
+                        }
+                    }
+                }
+                let mut sums = vec![7.0; panels.len()];
+                for round in 0..=usize::from(add) {
+                    multiply_transposed(
+                        (&input, read),
+                        depth,
+                        (&before, write),
+                        outputs,
+                        &mut sums,
+                        round > 0,
+                    );
+                }
+                for row in 0..depth {
+                    for output in 0..outputs {
+                        close(sums[place(row, output)], gradient[row * outputs + output], "gradient");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_company() {
+        let (depth, outputs) = (37, 48);
+        let panels = numbers(panels_len(depth, outputs), 1);
+        let product = |samples: usize, steps: usize| {
+            let rows = |width: usize| Rows {
+                start: 0,
+                samples,
+                sample_stride: steps * width,
+                steps,
+                step_stride: width,
+            };
+            let input = numbers(24 * depth, 2);
+            let mut output = vec![0.0; samples * steps * outputs];
+            multiply(
+                (&input, rows(depth)),
+                depth,
+                &panels,
+                None,
+                (&mut output, rows(outputs)),
+                outputs,
+                false,
+            );
+            output
+        };
+        let whole = product(1, 24);
+        for (samples, steps) in [(24, 1), (1, 23), (6, 4), (2, 12), (5, 3), (1, 1)] {
+            let part = product(samples, steps);
+            assert_eq!(part, whole[..part.len()], "{samples} samples of {steps} steps");
+        }
+    }
+
+    #[test]
+    fn all_kernels_agree() {
+        let (depth, width) = (19, 29);
+        let [input, weights, before] =
+            [(12 * depth, 1), (LANES * depth, 2), (12 * LANES, 3)].map(|(count, seed)| numbers(count, seed));
+        let offsets: [f32; LANES] = std::array::from_fn(|i| i as f32 * 0.01);
+        let rows =
+            |stride| Rows { start: 0, samples: 3, sample_stride: 4 * stride, steps: 4, step_stride: stride };
+        let results = kernels_of_this_machine().into_iter().map(|(name, tile, strip)| {
+            let (mut output, mut sums) = (before.clone(), before.clone());
+            let place = |group: usize| output.as_mut_ptr().wrapping_add(group * GROUP * LANES);
+            let task = Tile {
+                output: [0, 1, 2].map(place),
+                input: [0, 1, 2].map(|group| input[group * GROUP * depth..].as_ptr()),
+                input_stride: depth,
+                output_stride: LANES,
+                depth,
+                weights: weights.as_ptr(),
+                offsets: &offsets,
+                width,
+                add: true,
+            };
+            // SAFETY: 12 rows of input and of output, as the strides say.
+            unsafe { tile(3, &task) };
+            let task = Strip {
+                input: input.as_ptr(),
+                input_rows: rows(depth),
+                grad: before.as_ptr(),
+                grad_rows: rows(LANES),
+                width,
+                sums: sums.as_mut_ptr(),
+                add: true,
+            };
+            // SAFETY: 12 rows of inputs and gradients, and 12 of sums.
+            unsafe { strip(12, &task) };
+            (name, output, sums)
+        });
+        let results: Vec<_> = results.collect();
+        for (name, output, sums) in &results[1..] {
+            for (is, want) in output.iter().chain(sums).zip(results[0].1.iter().chain(&results[0].2)) {
+                assert!((is - want).abs() < 1e-4, "{name}: {is}, not {want}");
+            }
+        }
+    }
+}

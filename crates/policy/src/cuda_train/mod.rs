@@ -5,6 +5,8 @@
 //! does not depend on the order in which blocks finish: sums are split in a fixed way and added in a fixed order.
 
 mod arguments;
+#[cfg(test)]
+mod emulation;
 mod layout;
 mod network;
 mod program;

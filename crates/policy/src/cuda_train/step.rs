@@ -200,6 +200,32 @@ impl StepPlan {
             0.0,
         ]
     }
+
+    /// Numbers of a prediction, padding included.
+    pub fn predictions(&self) -> usize {
+        self.batch * self.prediction.time * self.prediction.ld
+    }
+
+    /// The mean squared error on a batch of any size, of which `pass` predicts as much at once as fits.
+    pub fn mean_squared_error<E>(
+        &self,
+        batch: &Batch,
+        mut pass: impl FnMut(&[f32]) -> Result<Vec<f32>, E>,
+    ) -> Result<f64, E> {
+        let width = batch.target.len() / batch.len();
+        let mut inputs = vec![0.0; self.inputs.len()];
+        let mut sum = 0.0;
+        for from in (0..batch.len()).step_by(self.batch) {
+            self.inputs.write(batch, from, [0.0; SCALARS], &mut inputs);
+            let predicted = pass(&inputs)?;
+            let targets = batch.target[from * width..].chunks_exact(width / self.prediction.time);
+            for (predicted, target) in predicted.chunks_exact(self.prediction.ld).zip(targets) {
+                let squares = predicted.iter().zip(target).map(|(is, want)| f64::from(is - want).powi(2));
+                sum += squares.sum::<f64>();
+            }
+        }
+        Ok(sum / batch.target.len() as f64)
+    }
 }
 
 /// Parameters in pieces, small ones first: those with the most parts to add are not the last to be finished.

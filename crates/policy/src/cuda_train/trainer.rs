@@ -187,25 +187,12 @@ impl Updates for CudaUpdates {
     }
 
     fn validate(&mut self, batch: &Batch) -> Result<f64, PolicyFailure> {
-        let (prediction, inputs) = (self.plan.prediction, self.plan.inputs);
-        let width = batch.target.len() / batch.len();
-        let rows = self.plan.batch * prediction.time;
-        let action_dim = width / prediction.time;
-        let mut sum = 0.0;
-        let mut staging = vec![0.0; inputs.len()];
         self.run(&self.plan.rounding)?;
-        for from in (0..batch.len()).step_by(self.plan.batch) {
-            inputs.write(batch, from, self.plan.scalars(0.0, 1.0, 1, 0), &mut staging);
-            self.write(inputs.at, &staging)?;
+        self.plan.mean_squared_error(batch, |inputs| {
+            self.write(self.plan.inputs.at, inputs)?;
             self.run(&self.plan.validation)?;
-            let predicted = self.read(prediction.at, rows * prediction.ld)?;
-            let targets = batch.target[from * width..].chunks_exact(action_dim);
-            for (predicted, target) in predicted.chunks_exact(prediction.ld).zip(targets) {
-                let squares = predicted.iter().zip(target).map(|(is, want)| f64::from(is - want).powi(2));
-                sum += squares.sum::<f64>();
-            }
-        }
-        Ok(sum / batch.target.len() as f64)
+            self.read(self.plan.prediction.at, self.plan.predictions())
+        })
     }
 
     fn average(&mut self) -> Result<Vec<Vec<f32>>, PolicyFailure> {

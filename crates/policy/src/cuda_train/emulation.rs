@@ -1,0 +1,176 @@
+//! The kernels on the CPU: compiled by the host's C++ compiler, each thread of a block a fiber of its own. What the kernels
+//! compute, where they read and write, and whether they wait for their copies is what runs on a GPU; only its speed and its
+//! races are not. Skips, aloud, where there is no C++ compiler.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::process::Command;
+use std::rc::Rc;
+
+use super::program::Act;
+use super::step::StepPlan;
+use super::tests::{agrees_with_the_graph, network, training};
+use crate::PolicyFailure;
+use crate::data::Batch;
+use crate::engine::HostNetwork;
+use crate::optimizer::Moments;
+use crate::updates::{Learned, Updates};
+
+unsafe extern "C" {
+    fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void;
+    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+}
+
+type Emulate =
+    unsafe extern "C" fn(*const c_char, *const c_int, c_int, c_int, *mut u8, *const c_void) -> c_int;
+
+struct Emulator {
+    plan: Rc<StepPlan>,
+    memory: Vec<Line>,
+    emulate: Emulate,
+    updates: u64,
+    losses: Vec<f64>,
+}
+
+/// Device memory begins at such a line.
+#[derive(Clone, Copy)]
+#[repr(align(256))]
+struct Line([u8; 256]);
+
+impl Emulator {
+    fn new(emulate: Emulate, network: &HostNetwork, batch: usize) -> Self {
+        let plan = Rc::new(StepPlan::new(network, &training(batch).optimizer, batch));
+        // All ones: not a number, in f32 and in bf16.
+        let memory = vec![Line([0xff; 256]); plan.bytes.div_ceil(256) as usize];
+        let mut this = Self { plan, memory, emulate, updates: 0, losses: Vec::new() };
+        let flat = this.plan.layout.pack(&network.values);
+        let none = vec![0.0; flat.len()];
+        let plan = this.plan.clone();
+        let parts = [(plan.weights, &flat), (plan.average, &flat), (plan.first, &none), (plan.second, &none)];
+        for (at, values) in parts {
+            this.write(at, values);
+        }
+        this.write(plan.pieces_at, &plan.pieces);
+        this.run(&plan.rounding);
+        this
+    }
+
+    fn write<T: Copy>(&mut self, at: u64, values: &[T]) {
+        assert!(at as usize + size_of_val(values) <= size_of_val(&*self.memory));
+        // SAFETY: within the block, as was just asserted.
+        unsafe {
+            let to = self.memory.as_mut_ptr().cast::<u8>().add(at as usize);
+            std::ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), to, size_of_val(values));
+        }
+    }
+
+    fn read(&self, at: u64, len: usize) -> Vec<f32> {
+        assert!(at as usize + 4 * len <= size_of_val(&*self.memory));
+        let mut values = vec![0.0; len];
+        // SAFETY: within the block, as was just asserted.
+        unsafe {
+            let from = self.memory.as_ptr().cast::<u8>().add(at as usize);
+            std::ptr::copy_nonoverlapping(from.cast::<f32>(), values.as_mut_ptr(), len);
+        }
+        values
+    }
+
+    fn run(&mut self, acts: &[Act]) {
+        for act in acts {
+            let Act::Launch { launch, .. } = act else { continue };
+            let name = CString::new(launch.kernel).unwrap();
+            let grid = launch.grid.map(|count| count as c_int);
+            let (threads, shared_bytes) = (launch.threads as c_int, launch.shared_bytes as c_int);
+            let base = self.memory.as_mut_ptr().cast();
+            let arguments = launch.arguments.address();
+            // SAFETY: kernel and arguments belong together, and stay within the block.
+            let known = unsafe {
+                (self.emulate)(name.as_ptr(), grid.as_ptr(), threads, shared_bytes, base, arguments)
+            };
+            assert_eq!(known, 1, "no kernel is called {}", launch.kernel);
+        }
+    }
+
+    fn unpacked(&self, at: u64) -> Vec<Vec<f32>> {
+        self.plan.layout.unpack(&self.read(at, self.plan.layout.len))
+    }
+}
+
+impl Updates for Emulator {
+    fn step(&mut self, batch: &Batch, rate: f64, decay: f64) -> Result<(), PolicyFailure> {
+        self.updates += 1;
+        let mut staging = vec![0.0; self.plan.inputs.len()];
+        self.plan.inputs.write(batch, 0, self.plan.scalars(rate, decay, self.updates, 1), &mut staging);
+        self.write(self.plan.inputs.at, &staging);
+        self.run(&self.plan.clone().step);
+        self.losses.push(f64::from(self.read(self.plan.losses, 2)[1]));
+        Ok(())
+    }
+
+    fn losses(&mut self, _wait: bool) -> Result<Vec<f64>, PolicyFailure> {
+        Ok(std::mem::take(&mut self.losses))
+    }
+
+    fn validate(&mut self, batch: &Batch) -> Result<f64, PolicyFailure> {
+        let plan = self.plan.clone();
+        self.run(&plan.rounding);
+        plan.mean_squared_error(batch, |inputs| {
+            self.write(plan.inputs.at, inputs);
+            self.run(&plan.validation);
+            Ok(self.read(plan.prediction.at, plan.predictions()))
+        })
+    }
+
+    fn average(&mut self) -> Result<Vec<Vec<f32>>, PolicyFailure> {
+        Ok(self.unpacked(self.plan.average))
+    }
+
+    fn learned(&mut self) -> Result<Learned, PolicyFailure> {
+        let (first, second) = (self.unpacked(self.plan.first), self.unpacked(self.plan.second));
+        let moments = Moments { updates: self.updates, first, second };
+        Ok(Learned { weights: self.unpacked(self.plan.weights), average: self.average()?, moments })
+    }
+
+    fn restore(&mut self, _learned: Learned) -> Result<(), PolicyFailure> {
+        unreachable!("no test asks for it")
+    }
+}
+
+/// The emulator, compiled; its folder is removed at once, and the library stays in memory.
+fn compiled() -> Option<Emulate> {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("emulator.cpp"), folder.path().join("emulator.so"));
+    let kernels = [
+        include_str!("emulator.cpp"),
+        include_str!("kernels/numbers.cu"),
+        include_str!("kernels/product.cu"),
+        include_str!("kernels/norm.cu"),
+        include_str!("kernels/small.cu"),
+        include_str!("emulator_entry.cpp"),
+    ];
+    std::fs::write(&source, kernels.concat()).unwrap();
+    let options = ["-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-o"];
+    let compiler = Command::new("c++").args(options).args([&library, &source]).output();
+    let Ok(output) = compiler else {
+        eprintln!("SKIPPED: there is no C++ compiler called c++");
+        return None;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = CString::new(library.to_str().unwrap()).unwrap();
+    // SAFETY: a library without constructors, whose function has this type; it is never unloaded.
+    unsafe {
+        let library = dlopen(path.as_ptr(), 2);
+        assert!(!library.is_null(), "the emulator cannot be loaded");
+        let function = dlsym(library, c"emulate".as_ptr());
+        assert!(!function.is_null(), "the emulator lacks its function");
+        Some(std::mem::transmute::<*mut c_void, Emulate>(function))
+    }
+}
+
+#[test]
+fn the_kernels_learn_what_the_graph_learns() {
+    let Some(emulate) = compiled() else { return };
+    for (dims, size, scales) in [([32, 64].as_slice(), 5, false), (&[64, 128], 9, true)] {
+        let network = network(dims, 16, scales);
+        agrees_with_the_graph(&network, size, &mut Emulator::new(emulate, &network, size));
+    }
+}

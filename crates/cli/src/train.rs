@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use nudge_policy::{TrainConfig, TrainEvent, TrainPaths, train};
+use nudge_policy::{TrainConfig, TrainDevices, TrainEvent, TrainPaths, train};
 
 use crate::checkpoint::Device;
 use crate::output::{self, say};
@@ -46,6 +46,11 @@ pub struct Train {
     #[arg(long, value_enum, default_value_t)]
     device: Device,
 
+    /// On how many devices of that kind: each computes the gradients of its part of every batch. A divisor of
+    /// training.shards in the configuration
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
+    devices: u64,
+
     /// Print the final report as JSON
     #[arg(long)]
     json: bool,
@@ -71,7 +76,8 @@ impl Train {
             .context("cannot watch for Ctrl-C")?;
         let mut show = Show::new(&out);
         let paths = TrainPaths { data: self.data.as_deref(), out: &out, resume: self.resume.is_some() };
-        let report = train(&config, &paths, self.device.into(), &stop, &mut |event| show.event(event))?;
+        let devices = TrainDevices { device: self.device.into(), count: usize::try_from(self.devices)? };
+        let report = train(&config, &paths, devices, &stop, &mut |event| show.event(event))?;
         show.finish()?;
 
         if self.json {
@@ -84,8 +90,14 @@ impl Train {
             let data = self.data.map(|data| format!(" --data {}", data.display())).unwrap_or_default();
             let episodes =
                 self.episodes.map(|episodes| format!(" --episodes {episodes}")).unwrap_or_default();
+            let device = match self.device {
+                Device::Cpu => "",
+                Device::Cuda => " --device cuda",
+            };
+            let devices =
+                if self.devices > 1 { format!(" --devices {}", self.devices) } else { String::new() };
             say!(
-                "to go on: nudge train {}{data}{episodes} --resume {}",
+                "to go on: nudge train {}{data}{episodes}{device}{devices} --resume {}",
                 self.config.display(),
                 out.display()
             );

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nudge_control::{Action, Episode, Frame, Observation, ObservationWindow, PlanRequest, Policy as _};
 use nudge_dataset::{Recording, write_episodes};
 use nudge_policy::{
-    DeviceChoice, DiffusionPolicy, PolicyFailure, Relative, TrainConfig, TrainEvent, TrainPaths, TrainReport,
-    train,
+    DeviceChoice, DiffusionPolicy, PolicyFailure, Relative, TrainConfig, TrainDevices, TrainEvent,
+    TrainPaths, TrainReport, train,
 };
 
 const CONFIG: &str = r#"
@@ -155,6 +155,30 @@ fn a_stopped_training_resumes_to_the_bit() {
     assert_eq!(weights(&whole.checkpoint), weights(&last.checkpoint));
     let kept = fs::read_dir(&parts).unwrap().count();
     assert_eq!(kept, 2, "only the newest checkpoints are kept");
+}
+
+#[test]
+fn several_devices_can_share_a_training_and_its_resumption() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = circles(dir.path());
+    let mut config = config();
+    (config.training.shards, config.training.steps) = (4, 12);
+    let on = |count: usize, name: &str, resume: bool, stop_at: u64| {
+        let (stop, out) = (AtomicBool::new(false), dir.path().join(name));
+        let paths = TrainPaths { data: Some(&data), out: &out, resume };
+        let devices = TrainDevices { device: DeviceChoice::Cpu, count };
+        train(&config, &paths, devices, &stop, &mut |event| {
+            if matches!(event, TrainEvent::Step { step, .. } if *step == stop_at) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        })
+    };
+    let two = on(2, "two", false, u64::MAX).unwrap();
+    assert!(!on(4, "parts", false, 5).unwrap().finished);
+    let parts = on(2, "parts", true, u64::MAX).unwrap();
+    assert_eq!(weights(&two.checkpoint), weights(&parts.checkpoint));
+    let refused = on(3, "three", false, u64::MAX).unwrap_err().to_string();
+    assert!(refused.contains("training.shards"), "{refused}");
 }
 
 #[test]

@@ -1,0 +1,379 @@
+//! The U-Net with packed weights, and its forward pass in a workspace.
+
+use super::film::Film;
+use super::machine::Machine;
+use super::memory::Aligned;
+use super::pack::{Convolution, Geometry};
+use super::rows::{After, Normalise};
+use super::signal::{Signal, padded};
+use crate::engine::HostNetwork;
+
+/// What all engines of a checkpoint share.
+pub(super) struct Network {
+    pub machine: Machine,
+    pub film: Film,
+    pub predicted: usize,
+    pub action_dim: usize,
+    groups: usize,
+    /// Zero steps around every signal.
+    halo: usize,
+    /// The largest integer in a word.
+    limit: f32,
+    down: Vec<Level>,
+    mid: [Residual; 2],
+    up: Vec<Level>,
+    last_block: Block,
+    last: Convolution,
+}
+
+/// Convolution, group norm, Mish.
+struct Block {
+    convolution: Convolution,
+    scale: Aligned,
+    shift: Aligned,
+}
+
+/// Two [`Block`]s with FiLM between them, and a shortcut.
+struct Residual {
+    blocks: [Block; 2],
+    /// Where its FiLM parameters begin.
+    film: usize,
+    shortcut: Option<Convolution>,
+}
+
+/// Two residual blocks, and a change of resolution.
+struct Level {
+    blocks: [Residual; 2],
+    resample: Option<Convolution>,
+}
+
+/// Signals that stay in use while others come and go: two by turns, what is inside a residual block, and from
+/// `SKIPS` on what skips the coarser levels.
+const HIDDEN: usize = 2;
+const SKIPS: usize = 3;
+
+/// The memory of a plan.
+pub(super) struct Workspace {
+    batch: usize,
+    signals: Vec<Signal>,
+    /// Rows that leave a convolution, and those of a shortcut.
+    sums: Aligned,
+    shortcut: Aligned,
+    scratch: Aligned,
+    features: Vec<f32>,
+    /// FiLM parameters of the batch's conditions, `[B, width]`.
+    of_condition: Aligned,
+}
+
+impl Network {
+    pub fn new(host: &HostNetwork, machine: Machine) -> Self {
+        let config = &host.config;
+        let dims = &config.down_dims;
+        let taps = config.kernel_size;
+        let mut builder = Builder { host, machine, films: Vec::new(), width: 0 };
+        let down = (0..dims.len()).map(|index| {
+            let input = if index == 0 { host.action_dim } else { dims[index - 1] };
+            let name = format!("down_modules.{index}");
+            let resample = (index + 1 < dims.len()).then(|| {
+                let geometry = Geometry::Centered { taps: 3, stride: 2 };
+                builder.convolution(&format!("{name}.2.conv"), geometry, &[dims[index]], dims[index])
+            });
+            Level { blocks: builder.level(&name, &[input], dims[index]), resample }
+        });
+        let down = down.collect();
+        let widest = dims[dims.len() - 1];
+        let mid = [0, 1].map(|index| builder.residual(&format!("mid_modules.{index}"), &[widest], widest));
+        let up = (1..dims.len()).rev().enumerate().map(|(index, level)| {
+            let name = format!("up_modules.{index}");
+            let channels = dims[level - 1];
+            let resample =
+                builder.convolution(&format!("{name}.2.conv"), Geometry::Doubling, &[channels], channels);
+            let blocks = builder.level(&name, &[dims[level], dims[level]], channels);
+            Level { blocks, resample: Some(resample) }
+        });
+        let up = up.collect();
+        let last_block = builder.block("final_conv.0", &[dims[0]], dims[0]);
+        let one_tap = Geometry::Centered { taps: 1, stride: 1 };
+        let last = builder.convolution("final_conv.1", one_tap, &[dims[0]], host.action_dim);
+        let film = Film::new(host, &builder.films);
+        let mut network = Self {
+            machine,
+            film,
+            predicted: host.predicted,
+            action_dim: host.action_dim,
+            groups: config.n_groups,
+            halo: (taps / 2).max(1),
+            limit: 0.0,
+            down,
+            mid,
+            up,
+            last_block,
+            last,
+        };
+        network.limit = network.largest_integer();
+        network
+    }
+
+    /// Integers up to this one times any output's weights stay within 32 bits, and they within 16.
+    fn largest_integer(&self) -> f32 {
+        let residuals = self.down.iter().chain(&self.up).flat_map(|level| &level.blocks).chain(&self.mid);
+        let blocks = residuals.clone().flat_map(|residual| &residual.blocks).chain([&self.last_block]);
+        let resamples = self.down.iter().chain(&self.up).filter_map(|level| level.resample.as_ref());
+        let all = blocks
+            .map(|block| &block.convolution)
+            .chain(residuals.filter_map(|residual| residual.shortcut.as_ref()))
+            .chain(resamples)
+            .chain([&self.last]);
+        let largest = all.map(Convolution::largest_sum).max().unwrap_or(0).max(1);
+        (i32::MAX as u64 / largest).min(i16::MAX as u64) as f32
+    }
+
+    /// Every shape (channels, length) that a signal takes.
+    fn shapes(&self) -> Vec<(usize, usize)> {
+        let mut shapes = vec![(self.action_dim, self.predicted)];
+        for (index, level) in self.down.iter().enumerate() {
+            let channels = level.blocks[0].channels();
+            shapes.push((channels, self.predicted >> index));
+            // Going down, the next level begins with these channels; coming up, this one ends at twice the length.
+            shapes.push((channels, self.predicted >> (index + 1)));
+        }
+        shapes
+    }
+
+    /// A workspace for plans of up to `batch` samples.
+    pub fn workspace(&self, batch: usize) -> Workspace {
+        let shapes = self.shapes();
+        let rows = shapes.iter().map(|(channels, length)| padded(*channels) * length).max().unwrap_or(0);
+        let widest = shapes.iter().map(|(channels, _)| padded(*channels)).max().unwrap_or(0);
+        Workspace {
+            batch,
+            signals: (0..SKIPS + self.down.len())
+                .map(|_| Signal::with_room(&shapes, self.halo, batch))
+                .collect(),
+            sums: Aligned::zeroed(batch * rows),
+            shortcut: Aligned::zeroed(batch * rows),
+            scratch: Aligned::zeroed(4 * widest),
+            features: vec![0.0; self.film.condition()],
+            of_condition: Aligned::zeroed(batch * self.film.width()),
+        }
+    }
+
+    /// Prepares for forward passes under conditions `[B, To * Do]`.
+    pub fn condition(&self, work: &mut Workspace, conditions: &[f32], batch: usize) {
+        let Workspace { features, of_condition, .. } = work;
+        let width = features.len();
+        for (sample, output) in
+            of_condition.numbers_mut().chunks_exact_mut(self.film.width()).take(batch).enumerate()
+        {
+            let condition = &conditions[sample * width..(sample + 1) * width];
+            self.film.of_condition(&self.machine, condition, features, output);
+        }
+    }
+
+    /// The network's output for noisy `samples` `[B, Tp, Da]` at the step whose FiLM parameters `of_step` are: rows
+    /// `[B, Tp, padded Da]`.
+    pub fn forward<'a>(&self, work: &'a mut Workspace, of_step: &[f32], samples: &[f32]) -> &'a [f32] {
+        let batch = samples.len() / (self.predicted * self.action_dim);
+        let rows = work.signals[0].reshape(self.action_dim, self.predicted, batch);
+        let columns = padded(self.action_dim);
+        for (row, sample) in rows.chunks_exact_mut(columns).zip(samples.chunks_exact(self.action_dim)) {
+            row[..self.action_dim].copy_from_slice(sample);
+            row[self.action_dim..].fill(0.0);
+        }
+        let mut pass = Forward { network: self, work, of_step, batch };
+        pass.make_words(0);
+        let mut now = 0;
+        let mut length = self.predicted;
+        for (index, level) in self.down.iter().enumerate() {
+            let skip = SKIPS + index;
+            pass.residual(&level.blocks[0], &[now], 1 - now);
+            pass.residual(&level.blocks[1], &[1 - now], skip);
+            now = skip;
+            if let Some(convolution) = &level.resample {
+                length /= 2;
+                now = 0;
+                pass.resample(convolution, skip, length, now);
+            }
+        }
+        pass.residual(&self.mid[0], &[now], 0);
+        pass.residual(&self.mid[1], &[0], 1);
+        now = 1;
+        for (level, skip) in self.up.iter().zip((0..self.down.len()).rev().map(|index| SKIPS + index)) {
+            pass.residual(&level.blocks[0], &[now, skip], 1 - now);
+            pass.residual(&level.blocks[1], &[1 - now], now);
+            if let Some(convolution) = &level.resample {
+                length *= 2;
+                pass.resample(convolution, now, length, 1 - now);
+                now = 1 - now;
+            }
+        }
+        pass.block(&self.last_block, &[now], Then::Nothing, 1 - now);
+        self.last.run(&self.machine, &[&work.signals[1 - now]], batch, length, work.sums.numbers_mut());
+        &work.sums.numbers()[..batch * length * columns]
+    }
+}
+
+impl Residual {
+    fn channels(&self) -> usize {
+        self.blocks[0].convolution.output_channels
+    }
+}
+
+impl Workspace {
+    /// Samples that it has room for.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+}
+
+/// One pass through the network. Signals are named by their place in the workspace.
+struct Forward<'a> {
+    network: &'a Network,
+    work: &'a mut Workspace,
+    of_step: &'a [f32],
+    batch: usize,
+}
+
+/// What follows a block's Mish.
+enum Then {
+    Nothing,
+    /// FiLM, with parameters from this one on.
+    Film(usize),
+    /// The shortcut's rows are added.
+    AddShortcut,
+    /// A signal's rows are added.
+    AddSignal(usize),
+}
+
+impl Forward<'_> {
+    fn make_words(&mut self, signal: usize) {
+        let Network { machine, limit, .. } = self.network;
+        self.work.signals[signal].make_words(machine, self.batch, *limit);
+    }
+
+    fn residual(&mut self, residual: &Residual, inputs: &[usize], output: usize) {
+        self.block(&residual.blocks[0], inputs, Then::Film(residual.film), HIDDEN);
+        let then = match &residual.shortcut {
+            Some(convolution) => {
+                let Workspace { signals, shortcut, .. } = &mut *self.work;
+                let (length, rows) = (signals[HIDDEN].length, shortcut.numbers_mut());
+                convolution.run(&self.network.machine, &parts(signals, inputs), self.batch, length, rows);
+                Then::AddShortcut
+            }
+            None => Then::AddSignal(inputs[0]),
+        };
+        self.block(&residual.blocks[1], &[HIDDEN], then, output);
+    }
+
+    fn block(&mut self, block: &Block, inputs: &[usize], then: Then, output: usize) {
+        let Network { machine, groups, film, .. } = self.network;
+        let Workspace { signals, sums, shortcut, scratch, of_condition, .. } = &mut *self.work;
+        let length = signals[inputs[0]].length;
+        let channels = block.convolution.output_channels;
+        let columns = padded(channels);
+        block.convolution.run(machine, &parts(signals, inputs), self.batch, length, sums.numbers_mut());
+        let mut target = std::mem::take(&mut signals[output]);
+        let rows = target.reshape(channels, length, self.batch).chunks_exact_mut(length * columns);
+        for (sample, (output, rows)) in rows.zip(sums.numbers().chunks_exact(length * columns)).enumerate() {
+            let own = sample * length * columns..(sample + 1) * length * columns;
+            let after = match then {
+                Then::Nothing => After::Nothing,
+                Then::Film(first) => {
+                    let of_condition: &[f32] = &of_condition.numbers()[sample * film.width()..];
+                    After::Film(
+                        [&self.of_step[first..], &of_condition[first..]].map(|all| &all[..2 * columns]),
+                    )
+                }
+                Then::AddShortcut => After::Add(&shortcut.numbers()[own]),
+                Then::AddSignal(input) => After::Add(&signals[input].rows.numbers()[own]),
+            };
+            let (scale, shift) = (block.scale.numbers(), block.shift.numbers());
+            let scratch = &mut scratch.numbers_mut()[..4 * columns];
+            machine.run(Normalise { channels, groups: *groups, scale, shift, rows, after, output, scratch });
+        }
+        signals[output] = target;
+        self.make_words(output);
+    }
+
+    fn resample(&mut self, convolution: &Convolution, input: usize, length: usize, output: usize) {
+        let signals = &mut self.work.signals;
+        let mut target = std::mem::take(&mut signals[output]);
+        let rows = target.reshape(convolution.output_channels, length, self.batch);
+        convolution.run(&self.network.machine, &[&signals[input]], self.batch, length, rows);
+        signals[output] = target;
+        self.make_words(output);
+    }
+}
+
+/// One input, or two side by side.
+fn parts<'a>(signals: &'a [Signal], inputs: &[usize]) -> [&'a Signal; 2] {
+    [&signals[inputs[0]], &signals[inputs[inputs.len() - 1]]]
+}
+
+/// Packs layers by the names that the reference gives them.
+struct Builder<'a> {
+    host: &'a HostNetwork,
+    machine: Machine,
+    /// Residual blocks so far, and their FiLM parameters.
+    films: Vec<(String, usize)>,
+    width: usize,
+}
+
+impl Builder<'_> {
+    /// Weights are `[out, in, taps]`, or `[in, out, taps]` where steps are doubled.
+    fn convolution(&self, name: &str, geometry: Geometry, parts: &[usize], outputs: usize) -> Convolution {
+        let weights = self.host.get(&format!("{name}.weight"));
+        let bias = self.host.get(&format!("{name}.bias"));
+        let inputs: usize = parts.iter().sum();
+        let taps = weights.len() / (inputs * outputs);
+        Convolution::pack(&self.machine, geometry, parts, bias, |output, input, tap| match geometry {
+            Geometry::Centered { .. } => weights[(output * inputs + input) * taps + tap],
+            Geometry::Doubling => weights[(input * outputs + output) * taps + tap],
+        })
+    }
+
+    fn block(&self, name: &str, parts: &[usize], outputs: usize) -> Block {
+        let geometry = Geometry::Centered { taps: self.host.config.kernel_size, stride: 1 };
+        let vector = |values: &[f32]| {
+            let mut vector = Aligned::zeroed(padded(outputs));
+            vector.numbers_mut()[..outputs].copy_from_slice(values);
+            vector
+        };
+        Block {
+            convolution: self.convolution(&format!("{name}.block.0"), geometry, parts, outputs),
+            scale: vector(self.host.get(&format!("{name}.block.1.weight"))),
+            shift: vector(self.host.get(&format!("{name}.block.1.bias"))),
+        }
+    }
+
+    fn residual(&mut self, name: &str, parts: &[usize], outputs: usize) -> Residual {
+        let film = self.width;
+        self.width += 2 * padded(outputs);
+        self.films.push((name.to_owned(), outputs));
+        let one_tap = Geometry::Centered { taps: 1, stride: 1 };
+        let shortcut = if parts.iter().sum::<usize>() != outputs {
+            Some(self.convolution(&format!("{name}.residual_conv"), one_tap, parts, outputs))
+        } else if parts.len() > 1 {
+            // Two inputs side by side are as wide as the output: what is added is the convolution that changes nothing.
+            let one = |output, input, _| if output == input { 1.0 } else { 0.0 };
+            Some(Convolution::pack(&self.machine, one_tap, parts, &vec![0.0; outputs], one))
+        } else {
+            None
+        };
+        Residual {
+            blocks: [
+                self.block(&format!("{name}.blocks.0"), parts, outputs),
+                self.block(&format!("{name}.blocks.1"), &[outputs], outputs),
+            ],
+            film,
+            shortcut,
+        }
+    }
+
+    fn level(&mut self, name: &str, parts: &[usize], outputs: usize) -> [Residual; 2] {
+        [
+            self.residual(&format!("{name}.0"), parts, outputs),
+            self.residual(&format!("{name}.1"), &[outputs], outputs),
+        ]
+    }
+}

@@ -1,6 +1,7 @@
 //! The `nudge` program: it wires the rooms, prints, and exits.
 
 mod animation;
+mod bench;
 mod checkpoint;
 mod compare;
 mod contact_sheet;
@@ -46,6 +47,7 @@ enum Command {
     Train(train::Train),
     Eval(eval::Eval),
     Compare(compare::Compare),
+    Bench(bench::Bench),
     #[cfg(feature = "zenoh")]
     Serve(serve::Serve),
     #[cfg(feature = "zenoh")]
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Compare(command) => command.run(),
+        Command::Bench(command) => command.run(),
         #[cfg(feature = "zenoh")]
         Command::Serve(command) => command.run(),
         #[cfg(feature = "zenoh")]

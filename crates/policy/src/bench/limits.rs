@@ -11,9 +11,9 @@ use crate::engine::PlanOptions;
 use crate::{DeviceChoice, PolicyFailure, Precision};
 
 /// Attempts of which the best counts: whatever else the machine does can only slow one down.
-const ATTEMPTS: usize = 24;
+const ATTEMPTS: usize = 60;
 /// How long one attempt lasts at least.
-const ATTEMPT: Duration = Duration::from_millis(8);
+const ATTEMPT: Duration = Duration::from_millis(4);
 
 /// What a device does at best.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,0 +1,116 @@
+//! `nudge bench data`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use nudge_policy::TrainConfig;
+use nudge_policy::bench::Batches;
+use serde::Serialize;
+
+use super::machine;
+use super::network::{Size, config};
+use super::plan::seconds;
+use super::synthetic::{self, Scratch};
+use super::times::{self, Times, Until, measure};
+use crate::checkpoint::Device;
+use crate::output::{self, say};
+
+/// Time how demonstrations are read, and how batches are made of them
+///
+/// A data set of random numbers first, then a recorded one. Batches are made as training makes them: windows shuffled,
+/// mirrored, normalised, and mixed with noise, on one core.
+#[derive(Args)]
+pub struct Data {
+    /// A recorded data set of Push-T, the first half of the comparison is synthetic
+    #[arg(long, value_name = "DIR", default_value = "datasets/push_t")]
+    data: PathBuf,
+
+    /// Windows in a batch
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    batch: u64,
+
+    /// Measure each set for so long
+    #[arg(long, default_value_t = 3.0, value_name = "SECS", value_parser = seconds)]
+    seconds: f64,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    device_name: String,
+    batch: usize,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    data: String,
+    episodes: usize,
+    frames: usize,
+    /// Reading the set and learning its ranges.
+    load_ms: f64,
+    windows_per_s: f64,
+    /// Of one batch.
+    #[serde(flatten)]
+    times: Times,
+}
+
+impl Data {
+    pub fn run(self) -> Result<ExitCode> {
+        let mut config = config(Size::Small)?;
+        config.training.batch_size = usize::try_from(self.batch)?;
+        config.training.shards = 1;
+        let scratch = Scratch::new("data")?;
+        let made = scratch.path().join("synthetic");
+        synthetic::write(&config, &made)?;
+        let rows = vec![
+            self.row("synthetic".into(), &config, &made)?,
+            self.row(self.data.display().to_string(), &config, &self.data)?,
+        ];
+        let report =
+            Report { device_name: machine::name(Device::Cpu), batch: config.training.batch_size, rows };
+        if self.json {
+            output::print_json(&report)?;
+        } else {
+            print(&report);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn row(&self, name: String, config: &TrainConfig, path: &Path) -> Result<Row> {
+        let begun = Instant::now();
+        let mut batches = Batches::open(config, path).with_context(|| format!("cannot learn from {name}"))?;
+        let load_ms = begun.elapsed().as_secs_f64() * 1e3;
+        let until = Until { count: usize::MAX, duration: Duration::from_secs_f64(self.seconds) };
+        let times = measure(
+            until,
+            || (),
+            |()| {
+                batches.make_next();
+                Ok(())
+            },
+        )?;
+        let (episodes, frames) = batches.size();
+        let windows_per_s = config.training.batch_size as f64 / times.median_ms * 1e3;
+        Ok(Row { data: name, episodes, frames, load_ms, windows_per_s, times })
+    }
+}
+
+fn print(report: &Report) {
+    let [median, p99, ..] = times::CELLS;
+    let mut table = output::table(["data", "frames", "load, ms", "windows/s", median, p99, "batches"]);
+    for row in &report.rows {
+        let [median, p99, _, _, n] = row.times.cells();
+        let (frames, load, rate) =
+            (row.frames.to_string(), format!("{:.0}", row.load_ms), format!("{:.0}", row.windows_per_s));
+        table.add_row([row.data.clone(), frames, load, rate, median, p99, n]);
+    }
+    say!("{table}");
+    say!("batches of {} on one core of {}", report.batch, report.device_name);
+}

@@ -1,0 +1,37 @@
+//! What was measured on.
+
+use std::path::Path;
+
+use crate::checkpoint::Device;
+
+/// The name of the processor or the GPU, as it calls itself.
+pub fn name(device: Device) -> String {
+    let found = match device {
+        Device::Cpu => processor(),
+        Device::Cuda => gpu(),
+    };
+    found.unwrap_or_else(|| "unknown".into())
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn processor() -> Option<String> {
+    field(Path::new("/proc/cpuinfo"), "model name")
+}
+
+fn gpu() -> Option<String> {
+    let mut gpus: Vec<_> =
+        std::fs::read_dir("/proc/driver/nvidia/gpus").ok()?.flatten().map(|entry| entry.path()).collect();
+    gpus.sort();
+    field(&gpus.first()?.join("information"), "Model")
+}
+
+/// The value of the first `key: value` line of a file.
+fn field(path: &Path, key: &str) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let values = text.lines().filter_map(|line| line.split_once(':'));
+    values.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim().to_owned()).next()
+}

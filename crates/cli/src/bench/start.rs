@@ -1,0 +1,124 @@
+//! `nudge bench start`
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use nudge_control::Policy as _;
+use serde::Serialize;
+
+use super::machine;
+use super::network::{NetworkArgs, requests};
+use super::plan::device_name;
+use super::times::{self, Times};
+use crate::checkpoint::PlanArgs;
+use crate::output::{self, say};
+
+/// Time a start: from nothing to the first plan
+///
+/// Runs this program again and again, each time until it has made one plan. The first run may be slower than the others:
+/// on a GPU it compiles kernels and leaves them on disk for the next ones.
+#[derive(Args)]
+pub struct Start {
+    #[command(flatten)]
+    network: NetworkArgs,
+
+    #[command(flatten)]
+    plan: PlanArgs,
+
+    /// How often the program is started
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    runs: u64,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+
+    /// Make one plan, and say so: what is run again and again
+    #[arg(long, hide = true)]
+    once: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    network: String,
+    device: &'static str,
+    device_name: String,
+    /// From before the process was made to when its first plan was known to another.
+    first_run_ms: f64,
+    /// Of all runs.
+    #[serde(flatten)]
+    times: Times,
+    /// Within the first run's process, from its main function on.
+    own_first_run_ms: f64,
+}
+
+impl Start {
+    pub fn run(self, started: Instant) -> Result<ExitCode> {
+        if self.once {
+            return self.plan_once(started);
+        }
+        let runs = (0..self.runs).map(|_| self.start()).collect::<Result<Vec<(f64, f64)>>>()?;
+        let (first_run_ms, own_first_run_ms) = runs[0];
+        let report = Report {
+            network: self.network.name(),
+            device: device_name(self.plan.device.device),
+            device_name: machine::name(self.plan.device.device),
+            first_run_ms,
+            times: Times::of(runs.into_iter().map(|(ms, _)| ms).collect()),
+            own_first_run_ms,
+        };
+        if self.json {
+            output::print_json(&report)?;
+        } else {
+            print(&report);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn plan_once(&self, started: Instant) -> Result<ExitCode> {
+        let (mut policy, _) = self.network.open(&self.plan)?;
+        let shape = [policy.horizon().observed, policy.interface().observation_dim()];
+        policy.predict(&requests(shape, 1, 0))?;
+        say!("{}", started.elapsed().as_secs_f64() * 1e3);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Milliseconds of one start, as seen from here and from within.
+    fn start(&self) -> Result<(f64, f64)> {
+        let program = std::env::current_exe().context("cannot find this program, to start it again")?;
+        let mut command = Command::new(program);
+        command.args(["bench", "start", "--once"]).args(self.network.options());
+        command.args(["--device", device_name(self.plan.device.device)]);
+        if let Some(precision) = self.plan.device.precision {
+            command.args(["--precision", &format!("{precision:?}").to_lowercase()]);
+        }
+        if let Some(sampler) = self.plan.sampler {
+            command.args(["--sampler", &super::plan::sampler_name(sampler)]);
+        }
+        let begun = Instant::now();
+        let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start this program again")?;
+        let mut line = String::new();
+        if let Some(output) = child.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        let seen = begun.elapsed().as_secs_f64() * 1e3;
+        let status = child.wait()?;
+        match line.trim().parse() {
+            Ok(own) if status.success() => Ok((seen, own)),
+            _ => bail!("a start failed ({status}): what it said stands above"),
+        }
+    }
+}
+
+fn print(report: &Report) {
+    let [median, p99, _, least, n] = times::CELLS;
+    let mut table = output::table(["start to first plan", "first run, ms", median, p99, least, n]);
+    let [median, p99, _, least, n] = report.times.cells();
+    let first = format!("{:.3}", report.first_run_ms);
+    table.add_row([format!("{}, {}", report.network, report.device), first, median, p99, least, n]);
+    say!("{table}");
+    say!("on {}", report.device_name);
+}

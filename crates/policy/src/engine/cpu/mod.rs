@@ -12,9 +12,13 @@ mod memory;
 mod network;
 mod pack;
 mod portable;
+#[cfg(test)]
+mod reference;
 mod rows;
 mod signal;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -1,0 +1,254 @@
+//! The engine against the network in f64, in every precision, on every set of instructions that this machine has.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::machine::Arithmetic;
+use super::*;
+use crate::diffusion::noise;
+use crate::engine::GraphEngine;
+use crate::kernels::Kernels;
+use crate::{BetaCurve, DeviceChoice, Objective, SamplerConfig, ScheduleConfig, UnetConfig};
+
+/// A network with its first weights.
+fn network(
+    [predicted, action_dim, condition_dim]: [usize; 3],
+    down_dims: &[usize],
+    [kernel_size, n_groups]: [usize; 2],
+    cond_predict_scale: bool,
+) -> HostNetwork {
+    let config = UnetConfig {
+        down_dims: down_dims.to_vec(),
+        diffusion_step_embed_dim: 128,
+        kernel_size,
+        n_groups,
+        cond_predict_scale,
+    };
+    config.check(predicted).unwrap();
+    let (_, list) = config.build(Kernels::Stock, action_dim, condition_dim);
+    let values = list.initialise(&mut ChaCha8Rng::seed_from_u64(3));
+    HostNetwork { config, predicted, action_dim, condition_dim, list, values }
+}
+
+/// Push-T's interface.
+fn push_t(down_dims: &[usize]) -> HostNetwork {
+    network([16, 2, 36], down_dims, [5, 8], true)
+}
+
+/// Networks that use every way through the engine.
+fn networks() -> Vec<HostNetwork> {
+    vec![
+        network([16, 2, 36], &[16, 32, 64], [5, 8], true),
+        network([16, 2, 36], &[16, 32, 64], [5, 8], false),
+        // Channels that fill no vector, an odd number of them, and lengths that fill no tile.
+        network([24, 3, 7], &[9, 15, 6], [5, 3], true),
+        network([12, 7, 5], &[20, 12], [7, 4], true),
+        network([20, 1, 0], &[5, 10, 20], [3, 5], true),
+        // One resolution; two inputs as wide together as the output; down to a single step.
+        network([6, 2, 4], &[24], [9, 1], false),
+        network([8, 2, 4], &[32, 16, 16, 32], [1, 16], true),
+        network([64, 2, 4], &[16, 16], [5, 16], true),
+    ]
+}
+
+fn steps(sampler: SamplerConfig) -> Vec<SamplerStep> {
+    let curve = BetaCurve::SquaredcosCapV2;
+    let schedule =
+        ScheduleConfig { curve, train_steps: 100, beta_start: 1e-4, beta_end: 0.02 }.build().unwrap();
+    sampler.steps_of(&schedule, Objective::Epsilon)
+}
+
+fn conditions(host: &HostNetwork, batch: usize) -> Vec<f32> {
+    (0..batch * host.condition_dim).map(|i| (i as f32 * 0.37).sin()).collect()
+}
+
+/// Plans for `batch` conditions, from the noise of seeds 0, 1, ...
+fn plans(engine: &mut dyn PlanEngine, host: &HostNetwork, steps: &[SamplerStep], batch: usize) -> Vec<f32> {
+    engine.set_steps(steps).unwrap();
+    let numbers = host.predicted * host.action_dim;
+    let draws = 1 + steps.iter().filter(|step| step.deviation > 0.0).count();
+    let seeds: Vec<u64> = (0..batch as u64).collect();
+    let mut samples = vec![0.0; batch * numbers];
+    engine.plan(&conditions(host, batch), &noise(&seeds, draws, numbers), &mut samples).unwrap();
+    samples
+}
+
+/// The root of the mean squared error over that of the plan in f64.
+fn relative_error(is: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(is.len(), want.len());
+    let error: f64 = is.iter().zip(want).map(|(is, want)| (f64::from(*is) - want).powi(2)).sum();
+    (error / want.iter().map(|want| want.powi(2)).sum::<f64>()).sqrt()
+}
+
+#[test]
+fn every_network_plans_as_in_double_precision() {
+    // Five steps without clipping, so that no error is cut off. A rounding is 2^-24, 2^-9 or 1/254 of a number; errors of
+    // different weights mostly cancel, and the steps near pure noise multiply what remains.
+    let sampler = SamplerConfig::Ddim {
+        steps: 5,
+        eta: 0.5,
+        clip: false,
+        spacing: crate::Spacing::Leading,
+        renoise_clipped: false,
+    };
+    let steps = steps(sampler);
+    for (precision, bound) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2), (Precision::Int8, 2e-2)] {
+        for (index, host) in networks().iter().enumerate() {
+            let numbers = host.predicted * host.action_dim;
+            let draw = noise(&[0], 1 + steps.len(), numbers);
+            let want = reference::plan(host, &steps, &conditions(host, 1), &draw);
+            for machine in Machine::all(precision) {
+                let mut engine = CpuEngine::on(host, precision, machine);
+                let error = relative_error(&plans(&mut engine, host, &steps, 1), &want);
+                println!("{precision:?} network {index} {:?}: {error:.1e}", machine.instructions);
+                assert!(error < bound, "{precision:?}, network {index}, {machine:?}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_is_the_same_in_every_batch_and_after_any_other() {
+    let steps = steps(SamplerConfig::ddpm(3));
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        for machine in Machine::all(precision) {
+            for host in networks() {
+                let numbers = host.predicted * host.action_dim;
+                let mut engine = CpuEngine::on(&host, precision, machine);
+                let all = plans(&mut engine, &host, &steps, 7);
+                for batch in [1, 2, 3, 4, 6] {
+                    let mut other = engine.another().unwrap();
+                    assert_eq!(
+                        plans(&mut engine, &host, &steps, batch),
+                        all[..batch * numbers],
+                        "{machine:?}"
+                    );
+                    assert_eq!(
+                        plans(other.as_mut(), &host, &steps, batch),
+                        all[..batch * numbers],
+                        "{machine:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_allocates_nothing_once_one_as_large_was_made() {
+    let host = push_t(&[16, 32, 64]);
+    let steps = steps(SamplerConfig::ddpm(4));
+    let numbers = host.predicted * host.action_dim;
+    let (conditions, noise) = (conditions(&host, 5), noise(&[0, 1, 2, 3, 4], 1 + steps.len(), numbers));
+    let mut samples = vec![0.0; 5 * numbers];
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        let mut engine = CpuEngine::new(&host, precision);
+        engine.set_steps(&steps).unwrap();
+        let mut allocations = |batch: usize| {
+            let before = ALLOCATIONS.get();
+            let samples = &mut samples[..batch * numbers];
+            engine.plan(&conditions[..batch * 36], &noise[..5 * samples.len()], samples).unwrap();
+            ALLOCATIONS.get() - before
+        };
+        assert_ne!(allocations(5), 0, "the counter counts nothing");
+        assert_eq!([5, 1, 3, 5].map(&mut allocations), [0; 4]);
+    }
+}
+
+/// Counts what each thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: the system's allocator does all that is asked.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn mish_agrees_with_double_precision_on_all_instructions() {
+    struct All<'a>(&'a mut [f32]);
+    impl machine::Work for All<'_> {
+        #[inline(always)]
+        fn run<A: Arithmetic>(self) {
+            self.0.iter_mut().for_each(|value| *value = rows::mish::<A>(*value));
+        }
+    }
+    let inputs: Vec<f32> = (-4000..=4000).map(|i| i as f32 * 0.01).chain([-80.0, 1e-20, 300.0]).collect();
+    for machine in Machine::all(Precision::F32) {
+        let mut outputs = inputs.clone();
+        machine.run(All(&mut outputs));
+        for (input, output) in inputs.iter().zip(&outputs) {
+            let want = reference::mish(f64::from(*input));
+            assert!(
+                (f64::from(*output) - want).abs() <= 1e-6 * want.abs() + 1e-38,
+                "{input}: {output}, not {want}"
+            );
+        }
+        let mut odd = [f32::NAN, f32::INFINITY];
+        machine.run(All(&mut odd));
+        assert!(odd[0].is_nan() && odd[1] == f32::INFINITY);
+    }
+}
+
+/// Seconds that this thread has had a core.
+fn thread_secs() -> f64 {
+    let times = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    times.split(' ').next().unwrap().parse::<f64>().unwrap() * 1e-9
+}
+
+/// `cargo test --release -p nudge-policy --lib -- --ignored --nocapture plans_take`
+#[test]
+#[ignore = "measures; asserts nothing"]
+fn plans_take_this_long() {
+    let steps = steps(SamplerConfig::ddim(10));
+    for (name, dims) in [("small", [64, 128, 256]), ("paper", [256, 512, 1024])] {
+        let host = push_t(&dims);
+        println!("{name}: {} parameters", host.list.count());
+        let graph = GraphEngine::new(host.clone(), DeviceChoice::Cpu).unwrap();
+        let mut engines: Vec<(String, Box<dyn PlanEngine>)> = vec![("graph".to_owned(), Box::new(graph))];
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+            for machine in Machine::all(precision) {
+                let name = format!("{precision:?} {:?} {:?}", machine.instructions, machine.words);
+                engines.push((name, Box::new(CpuEngine::on(&host, precision, machine))));
+            }
+        }
+        for (kind, engine) in &mut engines {
+            engine.set_steps(&steps).unwrap();
+            for batch in [1, 64] {
+                let (conditions, noise) = (conditions(&host, batch), noise(&vec![7; batch], 1, 32));
+                let mut samples = vec![0.0; batch * 32];
+                let slow = kind == "graph" || kind.contains("Portable");
+                let repeats = if batch == 1 { 20 } else { 2 } / if slow { 2 } else { 1 };
+                let once = |_| {
+                    let before = thread_secs();
+                    engine.plan(&conditions, &noise, &mut samples).unwrap();
+                    thread_secs() - before
+                };
+                let least = (0..repeats).map(once).fold(f64::MAX, f64::min);
+                println!(
+                    "{name} {kind} batch {batch}: {:.2} ms, {:.2} ms a sample",
+                    least * 1e3,
+                    least * 1e3 / batch as f64
+                );
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod start;
 mod synthetic;
 mod tick;
 mod times;
+mod torch;
 mod train;
 
 use std::process::ExitCode;

@@ -9,16 +9,18 @@ use nudge_policy::bench::{Limits, NetworkCost, device_limits};
 use nudge_policy::{DiffusionPolicy, PlanOptions, PolicyConfig, SamplerConfig, TrainConfig};
 use serde::Serialize;
 
-use super::machine;
 use super::network::{NetworkArgs, requests};
 use super::times::{self, Times, Until, measure};
+use super::torch::{Torch, VersusArgs};
+use super::{machine, torch};
 use crate::checkpoint::{Device, PlanArgs};
 use crate::output::{self, say};
 
 /// Time plans: observations in, actions out
 ///
-/// Every plan is for other observations from other noise. The limit is the least time in which this machine reads all
-/// weights once a denoising step, or makes all products, whichever is longer; both rates are measured in this run.
+/// Every plan is for other observations from other noise. The limit is the least time in which this machine reads the
+/// weights of all convolutions once a denoising step, or multiplies with them, whichever takes longer; both rates are
+/// measured in this run.
 #[derive(Args)]
 pub struct Plan {
     #[command(flatten)]
@@ -43,6 +45,9 @@ pub struct Plan {
     #[arg(long, default_value_t = 30.0, value_name = "SECS", value_parser = seconds)]
     seconds: f64,
 
+    #[command(flatten)]
+    versus: VersusArgs,
+
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -65,6 +70,8 @@ struct Report {
     /// What the limit is made of; absent where it cannot be measured.
     #[serde(flatten)]
     limit: Option<Limit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    torch: Option<Torch>,
 }
 
 /// What this machine could do at best.
@@ -74,7 +81,7 @@ struct Limit {
     ratio_to_limit: f64,
     read_gb_per_s: f64,
     gflop_per_s: f64,
-    /// Read in a plan: all weights, once a denoising step.
+    /// Read in a plan: the convolutions' weights, once a denoising step.
     read_gb: f64,
     /// Done in a plan.
     gflop: f64,
@@ -108,6 +115,14 @@ impl Plan {
             Ok(())
         })?;
         let limit = self.limit(&policy, &config, &times);
+        let work = torch::Work {
+            verb: "plan",
+            device: device_name(self.plan.device.device),
+            batch,
+            threads,
+            until,
+            median_ms: times.median_ms,
+        };
         let report = Report {
             network: self.network.name(),
             parameters: NetworkCost::of(&config).parameters,
@@ -120,6 +135,7 @@ impl Plan {
             times,
             first_plan_ms,
             limit,
+            torch: self.versus.run(&config, &work),
         };
         if self.json {
             output::print_json(&report)?;
@@ -132,7 +148,7 @@ impl Plan {
     fn limit(&self, policy: &DiffusionPolicy, config: &TrainConfig, times: &Times) -> Option<Limit> {
         let cost = NetworkCost::of(config);
         let precision = policy.precision();
-        let bytes = cost.weight_bytes(precision);
+        let bytes = cost.bytes_each_pass(precision);
         let options = PlanOptions { precision: Some(precision), ..self.plan.device.options() };
         // Threads beyond the batch have nothing to do.
         let threads = self.threads.min(self.batch) as usize;
@@ -196,6 +212,7 @@ fn print(report: &Report) {
     };
     let name = format!("{}, batch {}, {}", report.network, report.batch, report.precision);
     table.add_row([vec![name], report.times.cells().to_vec(), vec![limit, ratio]].concat());
+    torch::add_rows(&mut table, report.torch.as_ref());
     say!("{table}");
     say!(
         "{:.1} million parameters on {} ({} of {} cores); the first plan was there {:.0} ms after the start",
@@ -214,4 +231,5 @@ fn print(report: &Report) {
             limit.gflop_per_s
         );
     }
+    torch::print_summary(report.torch.as_ref());
 }

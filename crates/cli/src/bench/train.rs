@@ -10,11 +10,12 @@ use nudge_policy::bench::NetworkCost;
 use nudge_policy::{DeviceChoice, TrainConfig, TrainEvent, TrainPaths, train};
 use serde::Serialize;
 
-use super::machine;
 use super::network::{Size, config};
 use super::plan::{device_name, seconds};
 use super::synthetic::{self, Scratch};
-use super::times::{self, Times};
+use super::times::{self, Times, Until};
+use super::torch::{Torch, VersusArgs};
+use super::{machine, torch};
 use crate::checkpoint::Device;
 use crate::output::{self, say};
 
@@ -48,6 +49,9 @@ pub struct Train {
     #[arg(long, default_value_t = 30.0, value_name = "SECS", value_parser = seconds)]
     seconds: f64,
 
+    #[command(flatten)]
+    versus: VersusArgs,
+
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -66,6 +70,8 @@ struct Report {
     samples_per_s: f64,
     /// Since the program began.
     first_step_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    torch: Option<Torch>,
 }
 
 /// Steps that are not counted: the first ones make what the others use again.
@@ -80,6 +86,17 @@ impl Train {
             bail!("no more than {} steps were made: give them more than {} s", told.len(), self.seconds);
         };
         let times = Times { warmup: 1 + WARMUP, ..Times::of(between(&rest[WARMUP - 1..])) };
+        let work = torch::Work {
+            verb: "train",
+            device: device_name(self.device),
+            batch,
+            threads: config.training.shards,
+            until: Until {
+                count: usize::try_from(self.steps)?,
+                duration: Duration::from_secs_f64(self.seconds),
+            },
+            median_ms: times.median_ms,
+        };
         let report = Report {
             network: match self.network {
                 Size::Small => "small",
@@ -93,6 +110,7 @@ impl Train {
             samples_per_s: batch as f64 / times.mean_ms * 1e3,
             times,
             first_step_ms: first.duration_since(started).as_secs_f64() * 1e3,
+            torch: self.versus.run(&config, &work),
         };
         if self.json {
             output::print_json(&report)?;
@@ -169,6 +187,7 @@ fn print(report: &Report) {
     let name = format!("{}, batch {}", report.network, report.batch);
     let rate = format!("{:.0}", report.samples_per_s);
     table.add_row([vec![name], report.times.cells().to_vec(), vec![rate]].concat());
+    torch::add_rows(&mut table, report.torch.as_ref());
     say!("{table}");
     say!(
         "{:.1} million parameters on {}, {} threads; the first step was made {:.0} ms after the start",
@@ -177,6 +196,7 @@ fn print(report: &Report) {
         report.threads,
         report.first_step_ms
     );
+    torch::print_summary(report.torch.as_ref());
 }
 
 #[cfg(test)]

@@ -9,10 +9,13 @@ use crate::{Precision, TrainConfig};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkCost {
     pub parameters: usize,
+    /// Weights of the convolutions: a plan reads them in every pass. The others see only timesteps, known beforehand,
+    /// and the condition, so that once a plan is enough.
+    pub convolved: usize,
     /// Floating-point operations of all products as they are commonly counted: a multiplication and an addition each,
     /// those with the padding of convolutions included.
     pub flops: u64,
-    /// Without the products with padding, which a plan need not make.
+    /// Of the convolutions alone, without the products with padding: what every pass has to do.
     pub flops_needed: u64,
 }
 
@@ -24,31 +27,33 @@ impl NetworkCost {
         let (_, list) = network.build(Kernels::Stock, config.interface.action_dim(), condition);
         let halvings = network.down_dims.len() - 1;
         let predicted = config.policy.horizon.predicted;
-        let (mut flops, mut flops_needed) = (0, 0);
+        let mut cost = Self { parameters: list.count(), convolved: 0, flops: 0, flops_needed: 0 };
         for parameter in list.iter() {
             let (all, needed) = products(parameter, predicted, halvings);
-            flops += 2 * all;
-            flops_needed += 2 * needed;
+            cost.flops += 2 * all;
+            cost.flops_needed += 2 * needed;
+            if needed > 0 {
+                cost.convolved += parameter.shape.iter().product::<usize>();
+            }
         }
-        Self { parameters: list.count(), flops, flops_needed }
+        cost
     }
 
-    /// Bytes of all weights as a plan in `precision` holds them.
-    pub fn weight_bytes(&self, precision: Precision) -> usize {
+    /// Bytes that every pass of a plan in `precision` reads.
+    pub fn bytes_each_pass(&self, precision: Precision) -> usize {
         let bytes = match precision {
             Precision::F32 => 4,
             Precision::Bf16 => 2,
             Precision::Int8 => 1,
         };
-        self.parameters * bytes
+        self.convolved * bytes
     }
 }
 
-/// Multiplications with a weight in one pass, with and without those that meet padding; none for biases and norms.
+/// Multiplications with a weight in one pass: all, and those that every pass has to make. None for biases and norms.
 fn products(parameter: &Parameter, predicted: usize, halvings: usize) -> (u64, u64) {
-    let both = |count: usize| (count as u64, count as u64);
     match *parameter.shape {
-        [output, input] => both(output * input),
+        [output, input] => ((output * input) as u64, 0),
         [outer, inner, taps] => {
             let mut parts = parameter.name.split('.');
             let (family, level) = (parts.next().unwrap_or_default(), parts.next());
@@ -105,8 +110,9 @@ mod tests {
         assert_eq!(paper.parameters, 65_783_298);
         assert_eq!(paper.flops, 590_561_280);
         let small = cost(&[64, 128, 256], 256, 18);
-        assert_eq!((small.parameters, small.flops, small.flops_needed), (5_397_826, 39_477_248, 30_849_536));
-        assert_eq!(small.weight_bytes(Precision::Bf16), 2 * small.parameters);
+        assert_eq!((small.parameters, small.flops), (5_397_826, 39_477_248));
+        assert_eq!((small.convolved, small.flops_needed), (3_810_176, 27_707_904));
+        assert_eq!(small.bytes_each_pass(Precision::Bf16), 2 * small.convolved);
         // The shipped policy.
         assert_eq!(cost(&[32, 64, 128], 128, 18).parameters, 1_386_146);
     }

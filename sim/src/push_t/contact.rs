@@ -58,18 +58,19 @@ impl Touching {
     /// Where one physics step and `rounds` rounds of the contact solver take `block`, with the agent at `agent` (px) and
     /// moving at `velocity` (px/s).
     pub(super) fn pushed(&mut self, block: &Pose, agent: Vector, velocity: Vector, rounds: usize) -> Pose {
-        let centre = block.prepend_translation(BLOCK.mass.local_com);
-        let inverse_inertia = BLOCK.mass.world_inv_inertia(&block.rotation).m33;
+        let mass = &BLOCK.mass;
+        let centre = block.prepend_translation(mass.local_com);
+        let inverse_inertia = mass.world_inv_inertia(&block.rotation).m33;
         let mut contacts = self.contacts(block, agent, velocity).map(|contact| {
             contact.map(|contact| Constraint::new(&contact, &centre, agent, velocity, inverse_inertia))
         });
         let (mut linear, mut angular) = (Vec2::ZERO, 0.0);
         for _ in 0..rounds {
             for contact in contacts.iter_mut().flatten() {
-                contact.solve(&mut linear, &mut angular);
+                contact.solve(mass.inv_mass, &mut linear, &mut angular);
             }
         }
-        moved(&centre, linear, angular).prepend_translation(-BLOCK.mass.local_com)
+        moved(&centre, linear, angular).prepend_translation(-mass.local_com)
     }
 
     /// The contact of each part, as rapier's narrow phase hands them to its solver.
@@ -159,12 +160,12 @@ impl Constraint {
         }
     }
 
-    fn solve(&mut self, linear: &mut Vec2, angular: &mut f32) {
+    fn solve(&mut self, inverse_mass: f32, linear: &mut Vec2, angular: &mut f32) {
         let approach = self.direction.dot(*linear) + self.torque * *angular - self.agent_speed + self.rhs;
         let impulse = self.cfm_factor * (self.impulse - self.effective_mass * approach).max(0.0);
         let change = impulse - self.impulse;
         self.impulse = impulse;
-        *linear += self.direction * BLOCK.mass.inv_mass * change;
+        *linear += self.direction * inverse_mass * change;
         *angular += self.turn * change;
     }
 }

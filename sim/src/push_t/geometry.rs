@@ -1,5 +1,7 @@
 //! Shapes and areas of Push-T, in pixels.
 
+use std::sync::LazyLock;
+
 /// Side of the square world, px.
 pub(crate) const WORLD_PX: f64 = 512.0;
 /// Radius of the agent, px.
@@ -78,36 +80,67 @@ impl Pose {
 
 /// Share of the goal T that the block T covers.
 pub(crate) fn coverage(block: &Pose) -> f64 {
-    let goal = Pose::new(GOAL);
+    static GOAL_PARTS: LazyLock<[Quad; 2]> = LazyLock::new(|| rectangles(&Pose::new(GOAL).corners()));
+    let goal_parts = &*GOAL_PARTS;
+    let whole: f64 = goal_parts.iter().map(|part| area(part)).sum();
+    let block_parts = rectangles(&block.corners());
     let mut shared = 0.0;
-    let mut whole = 0.0;
     // Bar and stem only share an edge, so the areas of their parts add up.
-    for goal_part in rectangles(&goal.corners()) {
-        whole += area(&goal_part);
-        for block_part in rectangles(&block.corners()) {
-            shared += area(&clip(&goal_part, &block_part));
+    for goal_part in goal_parts {
+        for block_part in &block_parts {
+            shared += area(clip(goal_part, block_part).corners());
         }
     }
     shared / whole
 }
 
-/// The bar and the stem, as polygons.
-fn rectangles(corners: &[[f64; 2]; 8]) -> [[[f64; 2]; 4]; 2] {
+type Quad = [[f64; 2]; 4];
+
+/// The bar and the stem.
+fn rectangles(corners: &[[f64; 2]; 8]) -> [Quad; 2] {
     let [a, b, c, d, e, f, g, h] = *corners;
     [[a, b, c, d], [e, f, g, h]]
 }
 
-/// The part of `subject` inside the convex `window` (Sutherland and Hodgman 1974); both turn from x towards y.
-fn clip(subject: &[[f64; 2]], window: &[[f64; 2]]) -> Vec<[f64; 2]> {
-    let mut kept = subject.to_vec();
+/// A polygon of few corners. Four edges make at most 19 of four, even if rounding made all that could be cut zigzag: an
+/// edge keeps some corners and puts two new ones beside each of the others, hence 6, 9, 13, 19.
+struct Polygon {
+    corners: [[f64; 2]; 19],
+    len: usize,
+}
+
+impl Polygon {
+    fn new(corners: &[[f64; 2]]) -> Self {
+        let mut polygon = Self { corners: [[0.0; 2]; 19], len: 0 };
+        corners.iter().for_each(|corner| polygon.push(*corner));
+        polygon
+    }
+
+    fn corners(&self) -> &[[f64; 2]] {
+        &self.corners[..self.len]
+    }
+
+    fn push(&mut self, corner: [f64; 2]) {
+        self.corners[self.len] = corner;
+        self.len += 1;
+    }
+}
+
+/// The part of `subject` inside `window` (Sutherland and Hodgman 1974); both turn from x towards y.
+fn clip(subject: &Quad, window: &Quad) -> Polygon {
+    let (mut subject, mut other) = (Polygon::new(subject), Polygon::new(&[]));
     for (index, &from) in window.iter().enumerate() {
         let to = window[(index + 1) % window.len()];
         // Twice the area of the triangle from, to, point: positive when the point lies inside this edge.
         let inside = |[x, y]: [f64; 2]| (to[0] - from[0]) * (y - from[1]) - (to[1] - from[1]) * (x - from[0]);
-        let uncut = std::mem::take(&mut kept);
-        for (index, &end) in uncut.iter().enumerate() {
-            let start = uncut[(index + uncut.len() - 1) % uncut.len()];
-            let (before, after) = (inside(start), inside(end));
+        let (uncut, kept) = if index % 2 == 0 { (&subject, &mut other) } else { (&other, &mut subject) };
+        kept.len = 0;
+        let Some(&last) = uncut.corners().last() else {
+            continue;
+        };
+        let (mut start, mut before) = (last, inside(last));
+        for &end in uncut.corners() {
+            let after = inside(end);
             if (before >= 0.0) != (after >= 0.0) {
                 let part = before / (before - after);
                 kept.push([start[0] + part * (end[0] - start[0]), start[1] + part * (end[1] - start[1])]);
@@ -115,9 +148,11 @@ fn clip(subject: &[[f64; 2]], window: &[[f64; 2]]) -> Vec<[f64; 2]> {
             if after >= 0.0 {
                 kept.push(end);
             }
+            (start, before) = (end, after);
         }
     }
-    kept
+    // Four edges end where they began.
+    subject
 }
 
 /// Area of a polygon that turns from x towards y; 0 when it has fewer than three corners.

@@ -93,7 +93,7 @@ impl Touching {
                 false,
             );
             let point = self.manifold.points.first()?;
-            let world_from_part = block * &part.pose;
+            let world_from_part = *block * part.pose;
             let normal = world_from_part.rotation * self.manifold.local_n1;
             if point.dist >= 0.0 && point.dist + velocity.dot(normal) * DT as f32 >= 0.0 {
                 return None;

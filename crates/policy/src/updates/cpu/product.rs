@@ -286,6 +286,12 @@ unsafe fn rows_avx512<const COUNT: usize>(strip: &Strip) {
     // SAFETY: rows, panel and widths are as the caller says.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); 2]; COUNT];
+        if strip.add {
+            // They are read when all rows have been summed.
+            for line in 0..2 * COUNT {
+                _mm_prefetch::<_MM_HINT_ET0>(strip.sums.add(16 * line).cast());
+            }
+        }
         for sample in 0..strip.input_rows.samples {
             let mut input = strip.input.add(sample * strip.input_rows.sample_stride);
             let mut grad = strip.grad.add(sample * strip.grad_rows.sample_stride);

@@ -15,6 +15,7 @@ use crate::{BetaCurve, DeviceChoice, Objective, SamplerConfig, ScheduleConfig, U
 
 /// A network with its first weights.
 fn network(
+    embed: usize,
     [predicted, action_dim, condition_dim]: [usize; 3],
     down_dims: &[usize],
     [kernel_size, n_groups]: [usize; 2],
@@ -22,7 +23,7 @@ fn network(
 ) -> HostNetwork {
     let config = UnetConfig {
         down_dims: down_dims.to_vec(),
-        diffusion_step_embed_dim: 128,
+        diffusion_step_embed_dim: embed,
         kernel_size,
         n_groups,
         cond_predict_scale,
@@ -35,22 +36,22 @@ fn network(
 
 /// Push-T's interface.
 fn push_t(down_dims: &[usize]) -> HostNetwork {
-    network([16, 2, 36], down_dims, [5, 8], true)
+    network(256, [16, 2, 36], down_dims, [5, 8], true)
 }
 
 /// Networks that use every way through the engine.
 fn networks() -> Vec<HostNetwork> {
     vec![
-        network([16, 2, 36], &[16, 32, 64], [5, 8], true),
-        network([16, 2, 36], &[16, 32, 64], [5, 8], false),
+        network(32, [16, 2, 36], &[16, 32, 64], [5, 8], true),
+        network(32, [16, 2, 36], &[16, 32, 64], [5, 8], false),
         // Channels that fill no vector, an odd number of them, and lengths that fill no tile.
-        network([24, 3, 7], &[9, 15, 6], [5, 3], true),
-        network([12, 7, 5], &[20, 12], [7, 4], true),
-        network([20, 1, 0], &[5, 10, 20], [3, 5], true),
+        network(32, [24, 3, 7], &[9, 15, 6], [5, 3], true),
+        network(32, [12, 7, 5], &[20, 12], [7, 4], true),
+        network(32, [20, 1, 0], &[5, 10, 20], [3, 5], true),
         // One resolution; two inputs as wide together as the output; down to a single step.
-        network([6, 2, 4], &[24], [9, 1], false),
-        network([8, 2, 4], &[32, 16, 16, 32], [1, 16], true),
-        network([64, 2, 4], &[16, 16], [5, 16], true),
+        network(32, [6, 2, 4], &[24], [9, 1], false),
+        network(32, [8, 2, 4], &[32, 16, 16, 32], [1, 16], true),
+        network(32, [64, 2, 4], &[16, 16], [5, 16], true),
     ]
 }
 
@@ -214,41 +215,67 @@ fn thread_secs() -> f64 {
     times.split(' ').next().unwrap().parse::<f64>().unwrap() * 1e-9
 }
 
-/// `cargo test --release -p nudge-policy --lib -- --ignored --nocapture plans_take`
+/// The least of five means over some plans, in milliseconds a plan.
+fn plan_takes(engine: &mut dyn PlanEngine, host: &HostNetwork, batch: usize) -> f64 {
+    engine.set_steps(&steps(SamplerConfig::ddim(10))).unwrap();
+    let (conditions, noise) = (conditions(host, batch), noise(&vec![7; batch], 1, 32));
+    let mut samples = vec![0.0; batch * 32];
+    let mut mean = |plans: usize| {
+        let before = thread_secs();
+        (0..plans).for_each(|_| engine.plan(&conditions, &noise, &mut samples).unwrap());
+        (thread_secs() - before) * 1e3 / plans as f64
+    };
+    // The clock of a thread moves in steps of milliseconds.
+    let plans = (200.0 / mean(2).max(2.0)).ceil() as usize;
+    (0..5).map(|_| mean(plans)).fold(f64::MAX, f64::min)
+}
+
+fn small() -> HostNetwork {
+    push_t(&[64, 128, 256])
+}
+
+fn paper() -> HostNetwork {
+    push_t(&[256, 512, 1024])
+}
+
+/// `cargo test --release -p nudge -p nudge-policy --lib -- --ignored --nocapture plans_take`
 #[test]
 #[ignore = "measures; asserts nothing"]
 fn plans_take_this_long() {
-    let steps = steps(SamplerConfig::ddim(10));
-    for (name, dims) in [("small", [64, 128, 256]), ("paper", [256, 512, 1024])] {
-        let host = push_t(&dims);
+    for (name, host) in [("small", small()), ("paper", paper())] {
         println!("{name}: {} parameters", host.list.count());
-        let graph = GraphEngine::new(host.clone(), DeviceChoice::Cpu).unwrap();
-        let mut engines: Vec<(String, Box<dyn PlanEngine>)> = vec![("graph".to_owned(), Box::new(graph))];
-        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
-            for machine in Machine::all(precision) {
-                let name = format!("{precision:?} {:?} {:?}", machine.instructions, machine.words);
-                engines.push((name, Box::new(CpuEngine::on(&host, precision, machine))));
-            }
-        }
-        for (kind, engine) in &mut engines {
-            engine.set_steps(&steps).unwrap();
-            for batch in [1, 64] {
-                let (conditions, noise) = (conditions(&host, batch), noise(&vec![7; batch], 1, 32));
-                let mut samples = vec![0.0; batch * 32];
-                let slow = kind == "graph" || kind.contains("Portable");
-                let repeats = if batch == 1 { 20 } else { 2 } / if slow { 2 } else { 1 };
-                let once = |_| {
-                    let before = thread_secs();
-                    engine.plan(&conditions, &noise, &mut samples).unwrap();
-                    thread_secs() - before
-                };
-                let least = (0..repeats).map(once).fold(f64::MAX, f64::min);
+        for batch in [1, 64] {
+            let mut graph = GraphEngine::new(host.clone(), DeviceChoice::Cpu).unwrap();
+            println!("{name} graph batch {batch}: {:.2} ms", plan_takes(&mut graph, &host, batch));
+            for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+                let mut engine = CpuEngine::new(&host, precision);
                 println!(
-                    "{name} {kind} batch {batch}: {:.2} ms, {:.2} ms a sample",
-                    least * 1e3,
-                    least * 1e3 / batch as f64
+                    "{name} {precision:?} batch {batch}: {:.2} ms",
+                    plan_takes(&mut engine, &host, batch)
                 );
             }
         }
+    }
+}
+
+#[test]
+#[ignore = "measures; asserts nothing"]
+fn small_plans_take_this_long_on_other_instructions() {
+    let host = small();
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        for machine in Machine::all(precision) {
+            let mut engine = CpuEngine::on(&host, precision, machine);
+            let [one, many] = [1, 16].map(|batch| plan_takes(&mut engine, &host, batch));
+            println!("{precision:?} {machine:?}: batch 1 {one:.2} ms, batch 16 {many:.2} ms");
+        }
+    }
+}
+
+#[test]
+#[ignore = "to be profiled"]
+fn small_plans_again_and_again() {
+    let host = small();
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        println!("{precision:?}: {:.2} ms", plan_takes(&mut CpuEngine::new(&host, precision), &host, 1));
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct Convolution {
     pub bias: u64,
     pub addends: [u64; 2],
     pub split_stride: u64,
+    pub workspace: u64,
+    pub counters: u64,
     pub rows: i32,
     pub n: i32,
     pub k: i32,

@@ -6,7 +6,7 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::process::Command;
 use std::rc::Rc;
 
-use super::program::Act;
+use super::program::{Act, Counters};
 use super::step::StepPlan;
 use super::tests::{agrees_with_the_graph, network, training};
 use crate::PolicyFailure;
@@ -50,6 +50,7 @@ impl Emulator {
             this.write(at, values);
         }
         this.write(plan.pieces_at, &plan.pieces);
+        this.write(plan.counters, &[0u32; Counters::COUNT]);
         this.run(&plan.rounding);
         this
     }
@@ -142,7 +143,10 @@ fn compiled() -> Option<Emulate> {
     let kernels = [
         include_str!("emulator.cpp"),
         include_str!("kernels/numbers.cu"),
+        include_str!("kernels/convolution.cu"),
         include_str!("kernels/product.cu"),
+        include_str!("kernels/same.cu"),
+        include_str!("kernels/weights.cu"),
         include_str!("kernels/norm.cu"),
         include_str!("kernels/small.cu"),
         include_str!("emulator_entry.cpp"),

@@ -42,6 +42,12 @@ static float fast_exp(float x) { return expf(x); }
 static float __fdividef(float a, float b) { return a / b; }
 static float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 
+static u64 __cvta_generic_to_shared(const void* address) { return (u64)address; }
+static void __threadfence() {}
+static u32 atomicAdd(u32* to, u32 more) { u32 before = *to; *to += more; return before; }
+static float4 __ldcg(const float4* from) { return *from; }
+static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
 // Saves a fiber's registers and stack pointer and goes on with another's (System V on x86-64).
 extern "C" void change_fiber(void** from, void* to);
 asm(R"(

@@ -47,10 +47,12 @@ extern "C" int emulate(
     const char* name, const int* grid, int thread_count, int shared_bytes, char* base, const void* arguments) {
     kernel = nullptr;
     KERNEL(convolve_64, Convolution)
-    KERNEL(convolve_128, Convolution)
     KERNEL(convolve_back_64, Convolution)
-    KERNEL(convolve_back_128, Convolution)
     KERNEL(convolve_weights, WeightGradient)
+    KERNEL(convolve_same, Convolution)
+    KERNEL(convolve_same_back, Convolution)
+    KERNEL(weights_of_3_taps, WeightGradient)
+    KERNEL(weights_of_5_taps, WeightGradient)
     KERNEL(norm_4x1, Norm)
     KERNEL(norm_8x1, Norm)
     KERNEL(norm_8x2, Norm)

@@ -2,7 +2,7 @@
 
 use super::arguments::{Arguments, Inputs};
 use super::layout::padded;
-use super::program::{ASIDE, Builder, Film, Gradient, Layer, MAIN, Signal, norm_fits};
+use super::program::{ASIDE, Builder, Film, Gradient, Layer, MAIN, Signal, UPDATE, norm_fits};
 use crate::engine::HostNetwork;
 
 /// Sizes of a network, and where its inputs lie.
@@ -271,10 +271,10 @@ impl Builder<'_> {
                 self.block_gradients(&blocks[0], back);
             }
         }
-        self.aside();
-        self.steps_back(&passed.steps);
-        self.lane = MAIN;
+        self.beside(|this| this.steps_back(&passed.steps));
+        self.update();
         self.wait(MAIN, ASIDE);
+        self.wait(MAIN, UPDATE);
     }
 
     /// What `list` adds runs beside the main lane.
@@ -335,6 +335,7 @@ impl Builder<'_> {
         }
         addends.extend(more);
         self.convolve_back(block.convolutions[0].0, first, back, &addends);
+        self.update();
         back
     }
 

@@ -1,8 +1,8 @@
 //! A list of kernel launches, and the block of memory that they work in. It is made without a GPU, from sizes alone.
 
 use super::arguments::{
-    Activation, ActivationGradient, Arguments, ColumnSums, Convolution, NONE, Norm, NormGradient,
-    WeightGradient,
+    Activation, ActivationGradient, Adam, Arguments, ColumnSums, Convolution, NONE, Norm, NormGradient,
+    Piece, WeightGradient,
 };
 use super::layout::{Layout, Place};
 
@@ -12,6 +12,13 @@ const BLOCKS: usize = 132;
 
 /// Numbers of one parameter that a block of [`Adam`](super::arguments::Adam) updates.
 pub(super) const PIECE: usize = 2048;
+
+/// Rows of a tile of `convolve_same`; it holds whole samples.
+const SAME_ROWS: usize = 128;
+
+/// A sum over fewer steps of 64 numbers is not worth splitting; and each part is written and read once more.
+const LEAST_STEPS: usize = 10;
+const MOST_SPLITS: usize = 8;
 
 /// Parts of the sums over samples that give the gradients of a norm's parameters and of biases.
 const PARTS: usize = 32;
@@ -44,6 +51,8 @@ pub(super) enum Act {
 /// Lanes: the chain of activations and their gradients, and what hangs on it without holding it up.
 pub(super) const MAIN: usize = 0;
 pub(super) const ASIDE: usize = 1;
+pub(super) const UPDATE: usize = 2;
+pub(super) const LANES: usize = 3;
 
 /// bf16 `[samples, time, channels]`, rows `ld` numbers apart.
 #[derive(Clone, Copy, Debug)]
@@ -100,13 +109,50 @@ pub(super) struct Builder<'a> {
     pub gradients: Vec<Option<Gradient>>,
     /// Of the block in use.
     pub bytes: u64,
+    counters: Counters,
+    /// Only where parameters are to be updated.
+    pub update: Option<Update>,
+}
+
+/// Room for u32 counters of finished blocks, which are 0 before and after every launch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counters {
+    pub at: u64,
+    used: usize,
+}
+
+impl Counters {
+    pub const COUNT: usize = 1 << 14;
+
+    fn take(&mut self, count: usize) -> u64 {
+        let at = self.at + 4 * self.used as u64;
+        self.used += count;
+        assert!(self.used <= Self::COUNT, "a network has fewer tiles that are summed in parts");
+        at
+    }
+}
+
+/// The optimiser, and what of its work is listed.
+pub(super) struct Update {
+    pub adam: Adam,
+    pub pieces: Vec<Piece>,
+    pub updated: Vec<bool>,
 }
 
 impl<'a> Builder<'a> {
     /// `bytes` of the block are already in use.
-    pub fn new(layout: &'a Layout, weights: WeightsAt, samples: usize, groups: usize, bytes: u64) -> Self {
+    pub fn new(
+        layout: &'a Layout,
+        weights: WeightsAt,
+        counters: u64,
+        samples: usize,
+        groups: usize,
+        bytes: u64,
+    ) -> Self {
         let gradients = vec![None; layout.places().len()];
-        Self { layout, weights, samples, groups, acts: Vec::new(), lane: MAIN, gradients, bytes }
+        let counters = Counters { at: counters, used: 0 };
+        let (acts, lane, update) = (Vec::new(), MAIN, None);
+        Self { layout, weights, samples, groups, acts, lane, gradients, bytes, counters, update }
     }
 
     /// Room for `count` numbers of `size` bytes.
@@ -166,6 +212,8 @@ impl<'a> Builder<'a> {
             bias: self.full(layer.bias),
             addends: [NONE; 2],
             split_stride: 0,
+            workspace: NONE,
+            counters: NONE,
             rows: (self.samples * output.time) as i32,
             n: weight.outputs as i32,
             k: weight.inputs as i32,
@@ -219,6 +267,8 @@ impl<'a> Builder<'a> {
             bias: NONE,
             addends: [NONE; 2],
             split_stride: 0,
+            workspace: NONE,
+            counters: NONE,
             rows: (self.samples * output.time) as i32,
             n: weight.inputs as i32,
             k: weight.outputs as i32,
@@ -238,20 +288,31 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn product(&mut self, back: bool, arguments: Convolution) {
-        let (rows, n, splits) = (arguments.rows as usize, arguments.n as usize, arguments.splits as usize);
-        // Large tiles where there are enough of them for all multiprocessors.
-        let large = rows.div_ceil(128) * n.div_ceil(128) * splits >= 2 * BLOCKS;
-        let (kernel, height) = match (back, large) {
-            (false, false) => ("convolve_64", 64),
-            (false, true) => ("convolve_128", 128),
-            (true, false) => ("convolve_back_64", 64),
-            (true, true) => ("convolve_back_128", 128),
-        };
-        let weights = if back { 64 * 136 } else { 128 * 72 };
-        let shared_bytes = 3 * 2 * (height * 72 + weights);
-        let grid = [n.div_ceil(128), rows.div_ceil(height), splits];
-        self.launch(kernel, grid, (2 * height, shared_bytes), Arguments::Convolution(arguments));
+    fn product(&mut self, back: bool, mut arguments: Convolution) {
+        let [rows, n, time] = [arguments.rows, arguments.n, arguments.t_out].map(|size| size as usize);
+        if arguments.stride == 1 && arguments.splits == 1 && time.is_power_of_two() && time <= SAME_ROWS {
+            let (kernel, tiles) =
+                (["convolve_same", "convolve_same_back"][usize::from(back)], SAME_ROWS * 64);
+            let grid = [n.div_ceil(64), rows.div_ceil(SAME_ROWS)];
+            let chunks = (arguments.k as usize).div_ceil(64);
+            let blocks = grid[0] * grid[1];
+            if arguments.f32 == 0 {
+                let worthwhile = chunks.min(chunks * arguments.taps as usize / LEAST_STEPS).min(MOST_SPLITS);
+                arguments.splits = (BLOCKS / blocks).clamp(1, worthwhile.max(1)) as i32;
+            }
+            let splits = arguments.splits as usize;
+            if splits > 1 {
+                arguments.workspace = self.take(blocks * splits * tiles, 4);
+                arguments.counters = self.counters.take(blocks);
+            }
+            let shared_bytes = 1024 + 2 * (6 * 64 * 64 + 3 * SAME_ROWS * 72 + 128);
+            let arguments = Arguments::Convolution(arguments);
+            return self.launch(kernel, [grid[0], grid[1], splits], (256, shared_bytes), arguments);
+        }
+        let (kernel, weights) = if back { ("convolve_back_64", 64 * 136) } else { ("convolve_64", 128 * 72) };
+        let shared_bytes = 3 * 2 * (64 * 72 + weights);
+        let grid = [n.div_ceil(128), rows.div_ceil(64), arguments.splits as usize];
+        self.launch(kernel, grid, (128, shared_bytes), Arguments::Convolution(arguments));
     }
 
     /// The gradient of a layer's weights from the slope by its output.
@@ -270,8 +331,21 @@ impl<'a> Builder<'a> {
     ) -> Gradient {
         let (coarse, fine) = if layer.transposed { (input, slope) } else { (slope, input) };
         let rows = self.samples * coarse.time;
-        let tiles = taps * outputs.div_ceil(128) * inputs.div_ceil(128);
-        let splits = (2 * BLOCKS / tiles).clamp(1, rows.div_ceil(64).div_ceil(4));
+        let together = match taps {
+            3 => Some("weights_of_3_taps"),
+            5 => Some("weights_of_5_taps"),
+            _ => None,
+        };
+        let together =
+            together.filter(|_| layer.stride == 1 && fine.time.is_power_of_two() && fine.time <= 16);
+        let (kernel, tiles, shared_bytes) = match together {
+            Some(kernel) => (kernel, outputs.div_ceil(64) * inputs.div_ceil(64), 256 + 4 * 2 * 2 * 64 * 72),
+            None => {
+                let tiles = taps * outputs.div_ceil(128) * inputs.div_ceil(128);
+                ("convolve_weights", tiles, 3 * 2 * 2 * 64 * 136)
+            }
+        };
+        let splits = (2 * BLOCKS / tiles).clamp(1, rows.div_ceil(64).div_ceil(4)).min(MOST_SPLITS);
         let split_stride = taps * outputs * inputs;
         let gradient = Gradient { at: self.take(splits * split_stride, 4), splits, split_stride };
         let arguments = WeightGradient {
@@ -292,9 +366,8 @@ impl<'a> Builder<'a> {
             slope_is_fine: i32::from(layer.transposed),
             splits: splits as i32,
         };
-        let shared_bytes = 3 * 2 * 2 * 64 * 136;
         let arguments = Arguments::WeightGradient(arguments);
-        self.launch("convolve_weights", [tiles, 1, splits], (256, shared_bytes), arguments);
+        self.launch(kernel, [tiles, 1, splits], (256, shared_bytes), arguments);
         gradient
     }
 
@@ -319,6 +392,43 @@ impl<'a> Builder<'a> {
         let grid = [slope.channels.div_ceil(256), parts, 1];
         self.launch("sum_columns", grid, (256, 0), Arguments::ColumnSums(arguments));
         Gradient { at, splits: parts, split_stride: slope.channels }
+    }
+
+    /// Updates, beside all else, the parameters whose gradients are listed and not yet used; nothing that follows in this
+    /// step reads them.
+    pub fn update(&mut self) {
+        let Some(mut update) = self.update.take() else { return };
+        let mut ready: Vec<(Place, Gradient)> = Vec::new();
+        for (place, gradient) in self.layout.places().iter().zip(&self.gradients) {
+            if let Some(gradient) = gradient.filter(|_| !update.updated[place.id]) {
+                update.updated[place.id] = true;
+                ready.push((*place, gradient));
+            }
+        }
+        // Small ones first: those with the most parts to add are not the last to be finished.
+        ready.sort_by_key(|(place, _)| place.len());
+        let first = update.pieces.len();
+        for (place, gradient) in ready {
+            for start in (0..place.len()).step_by(PIECE) {
+                update.pieces.push(Piece {
+                    index: (place.index + start) as u64,
+                    gradient: gradient.at + 4 * start as u64,
+                    split_stride: gradient.split_stride as u64,
+                    count: PIECE.min(place.len() - start) as u32,
+                    splits: gradient.splits as u32,
+                });
+            }
+        }
+        let count = update.pieces.len() - first;
+        if count > 0 {
+            let pieces = update.adam.pieces + (first * size_of::<Piece>()) as u64;
+            self.wait(UPDATE, MAIN);
+            self.wait(UPDATE, ASIDE);
+            self.lane = UPDATE;
+            self.launch("adam", [count, 1, 1], (256, 0), Arguments::Adam(Adam { pieces, ..update.adam }));
+            self.lane = MAIN;
+        }
+        self.update = Some(update);
     }
 
     /// Group norm, Mish, then FiLM with `film` = first column, columns in all, and whether there are scales; then `residual`.

@@ -3,7 +3,7 @@
 use super::arguments::{Adam, Arguments, Loss, Piece, Rounding};
 use super::layout::Layout;
 use super::network::Given;
-use super::program::{Act, Builder, PIECE, Signal, WeightsAt};
+use super::program::{Act, Builder, Counters, PIECE, Signal, Update, WeightsAt};
 use crate::config::OptimizerConfig;
 use crate::data::Batch;
 use crate::engine::HostNetwork;
@@ -33,6 +33,8 @@ pub(super) struct StepPlan {
     pub losses: u64,
     pub pieces: Vec<Piece>,
     pub pieces_at: u64,
+    /// u32 `[Counters::COUNT]`, 0 before the first step.
+    pub counters: u64,
     /// Of the validation.
     pub prediction: Signal,
     /// Size of the block.
@@ -101,7 +103,7 @@ impl StepPlan {
         let layout = Layout::new(&network.list);
         let groups = network.config.n_groups;
         let signal = batch * network.predicted * network.action_dim;
-        let mut sizes = Builder::new(&layout, WeightsAt { full: 0, halves: 0 }, batch, groups, 0);
+        let mut sizes = Builder::new(&layout, WeightsAt { full: 0, halves: 0 }, 0, batch, groups, 0);
         let [weights, average, first, second] = [(); 4].map(|()| sizes.take(layout.len, 4));
         let [halves, average_halves] = [(); 2].map(|()| sizes.take(layout.len, 2));
         let condition = batch * network.condition_dim;
@@ -110,6 +112,7 @@ impl StepPlan {
         let losses = sizes.take(SLOTS, 4);
         let count: usize = layout.places().iter().map(|place| place.len().div_ceil(PIECE)).sum();
         let pieces_at = sizes.take(count, size_of::<Piece>());
+        let counters = sizes.take(Counters::COUNT, 4);
         let given = Given {
             network,
             noisy: inputs.noisy(),
@@ -118,7 +121,8 @@ impl StepPlan {
         };
         let used = sizes.bytes;
 
-        let mut builder = Builder::new(&layout, WeightsAt { full: weights, halves }, batch, groups, used);
+        let mut builder =
+            Builder::new(&layout, WeightsAt { full: weights, halves }, counters, batch, groups, used);
         let passed = builder.forward(&given);
         let prediction = passed.prediction;
         let slope = builder.signal(network.predicted, prediction.ld);
@@ -133,8 +137,6 @@ impl StepPlan {
             ld: prediction.ld as i32,
         };
         builder.launch("measure_loss", [1; 3], (1024, 0), Arguments::Loss(loss));
-        builder.backward(&passed, slope);
-        let pieces = pieces(&builder);
         let [beta_first, beta_second] = optimizer.betas;
         let adam = Adam {
             weights,
@@ -150,13 +152,17 @@ impl StepPlan {
             rest_second: 1.0 - beta_second,
             epsilon: optimizer.epsilon,
         };
-        builder.launch("adam", [pieces.len(), 1, 1], (256, 0), Arguments::Adam(adam));
+        builder.update =
+            Some(Update { adam, pieces: Vec::new(), updated: vec![false; layout.places().len()] });
+        builder.backward(&passed, slope);
+        let pieces = builder.update.take().map_or_else(Vec::new, |update| update.pieces);
+        assert_eq!(pieces.len(), count, "the backward pass differentiates every parameter");
         let step = builder.acts;
 
         let of_average = WeightsAt { full: average, halves: average_halves };
         // A validation runs between steps, so what both compute can lie in the same place.
         let bytes = builder.bytes;
-        let mut builder = Builder::new(&layout, of_average, batch, groups, used);
+        let mut builder = Builder::new(&layout, of_average, counters, batch, groups, used);
         let prediction = builder.forward(&given).prediction;
         let (validation, bytes) = (std::mem::take(&mut builder.acts), bytes.max(builder.bytes));
         for (input, output) in [(weights, halves), (average, average_halves)] {
@@ -176,6 +182,7 @@ impl StepPlan {
             losses,
             pieces,
             pieces_at,
+            counters,
             prediction,
             bytes,
             batch,
@@ -226,24 +233,4 @@ impl StepPlan {
         }
         Ok(sum / batch.target.len() as f64)
     }
-}
-
-/// Parameters in pieces, small ones first: those with the most parts to add are not the last to be finished.
-fn pieces(builder: &Builder) -> Vec<Piece> {
-    let mut places = builder.layout.places().to_vec();
-    places.sort_by_key(|place| place.len());
-    let mut pieces = Vec::new();
-    for place in places {
-        let gradient = builder.gradients[place.id].expect("the backward pass differentiates every parameter");
-        for start in (0..place.len()).step_by(PIECE) {
-            pieces.push(Piece {
-                index: (place.index + start) as u64,
-                gradient: gradient.at + 4 * start as u64,
-                split_stride: gradient.split_stride as u64,
-                count: PIECE.min(place.len() - start) as u32,
-                splits: gradient.splits as u32,
-            });
-        }
-    }
-    pieces
 }

@@ -7,7 +7,7 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode_enum as 
 use cudarc::driver::{CudaEvent, CudaFunction, CudaGraph, CudaStream, result};
 
 use super::network::fits;
-use super::program::{Act, Launch, MAIN};
+use super::program::{Act, LANES, Launch, MAIN};
 use super::step::{SLOTS, StepPlan};
 use crate::PolicyFailure;
 use crate::config::TrainingConfig;
@@ -17,21 +17,25 @@ use crate::engine::HostNetwork;
 use crate::optimizer::Moments;
 use crate::updates::{Learned, Updates};
 
-const KERNELS: &str = concat!(
-    include_str!("kernels/prelude.cu"),
-    include_str!("kernels/numbers.cu"),
-    include_str!("kernels/product.cu"),
-    include_str!("kernels/norm.cu"),
-    include_str!("kernels/small.cu"),
-);
+const PRELUDE: &str = concat!(include_str!("kernels/prelude.cu"), include_str!("kernels/numbers.cu"));
+const CONVOLUTION: &str = include_str!("kernels/convolution.cu");
+
+/// Kernels in modules that are compiled side by side: the name of each, and what stands before its source.
+const MODULES: [(&str, &str, &str); 5] = [
+    ("train-product", CONVOLUTION, include_str!("kernels/product.cu")),
+    ("train-same", CONVOLUTION, include_str!("kernels/same.cu")),
+    ("train-weights", CONVOLUTION, include_str!("kernels/weights.cu")),
+    ("train-norm", "", include_str!("kernels/norm.cu")),
+    ("train-small", "", include_str!("kernels/small.cu")),
+];
 
 /// A network in training on one GPU.
 pub(crate) struct CudaUpdates {
     gpu: Gpu,
-    plan: StepPlan,
-    memory: Buffer<f32>,
-    functions: BTreeMap<&'static str, CudaFunction>,
-    lanes: [Arc<CudaStream>; 2],
+    pub(super) plan: StepPlan,
+    pub(super) memory: Buffer<f32>,
+    pub(super) functions: BTreeMap<&'static str, CudaFunction>,
+    pub(super) lanes: [Arc<CudaStream>; LANES],
     graph: CudaGraph,
     slots: Vec<Slot>,
     /// Slots whose steps may still be under way, oldest first.
@@ -65,19 +69,24 @@ impl CudaUpdates {
             )));
         }
         let plan = StepPlan::new(network, &training.optimizer, training.batch_size);
-        let module = Module::compile(&gpu, "train", KERNELS, &[])?;
+        let modules = compile(&gpu)?;
         let mut functions = BTreeMap::new();
         for launch in [&plan.step, &plan.validation, &plan.rounding].into_iter().flatten().filter_map(launch)
         {
             if !functions.contains_key(launch.kernel) {
-                functions.insert(launch.kernel, module.function(launch.kernel, launch.shared_bytes)?);
+                let found = |module: &Module| module.function(launch.kernel, launch.shared_bytes).ok();
+                let function = modules.iter().find_map(found).ok_or_else(|| {
+                    let problem = format!("{} cannot run the kernel `{}`", gpu.name, launch.kernel);
+                    PolicyFailure::Device(problem)
+                })?;
+                functions.insert(launch.kernel, function);
             }
         }
         let memory = Buffer::zeroed(&gpu, plan.bytes as usize / 4 + 1)?;
         // The chain of activations goes first where both lanes could run.
         let (_, urgent) = result::stream::get_priority_range().map_err(failed("streams"))?;
         let stream = |priority| gpu.context.new_stream_with_priority(priority).map_err(failed("a stream"));
-        let lanes = [stream(urgent)?, stream(0)?];
+        let lanes = [stream(urgent)?, stream(0)?, stream(0)?];
         let slots = (0..SLOTS)
             .map(|_| {
                 let inputs = Mapped::zeroed(&gpu, plan.inputs.len())?;
@@ -234,18 +243,32 @@ impl Drop for CudaUpdates {
     }
 }
 
-fn launch(act: &Act) -> Option<&Launch> {
+pub(super) fn launch(act: &Act) -> Option<&Launch> {
     match act {
         Act::Launch { launch, .. } => Some(launch),
         Act::Wait { .. } => None,
     }
 }
 
+fn compile(gpu: &Gpu) -> Result<Vec<Module>, PolicyFailure> {
+    std::thread::scope(|scope| {
+        let compiling: Vec<_> = MODULES
+            .iter()
+            .map(|(name, before, source)| {
+                let source = [PRELUDE, before, source].concat();
+                scope.spawn(move || Module::compile(gpu, name, &source, &[]))
+            })
+            .collect();
+        let finished = compiling.into_iter().map(|thread| thread.join());
+        finished.map(|module| module.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
 /// Asks the lanes for everything in the list.
-fn queue(
+pub(super) fn queue(
     acts: &[Act],
     functions: &BTreeMap<&'static str, CudaFunction>,
-    lanes: &[Arc<CudaStream>; 2],
+    lanes: &[Arc<CudaStream>; LANES],
     memory: &Buffer<f32>,
 ) -> Result<(), PolicyFailure> {
     // Kept until all is asked for.

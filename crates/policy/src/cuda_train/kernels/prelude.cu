@@ -56,3 +56,42 @@ __device__ __forceinline__ void multiply_add(float (&sum)[4], const u32 (&a)[4],
                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+
+// Hopper's products of four warps: sum[64x64] += a[64x16] b[16x64]. Each warp holds 16 rows of `a` and of the sums as
+// `multiply_add` does; `b` is 64 rows of 128 bytes in shared memory, at 1024 bytes, whose 16-byte parts change places
+// within each row, part i lying at i ^ (row % 8). Rows are [n][k], or [k][n] when TURNED.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define WARPGROUPS
+
+__device__ __forceinline__ void groups_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void groups_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+
+template <int PENDING>
+__device__ __forceinline__ void groups_wait() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+}
+
+// What was copied into shared memory can be read by products, after the next barrier.
+__device__ __forceinline__ void show_to_groups() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// The tile at `b`, `k` numbers on.
+template <bool TURNED>
+__device__ __forceinline__ u64 described(const bf16* b, int k) {
+    u32 at = (u32)__cvta_generic_to_shared(b) + (TURNED ? k * 128 : k * 2);
+    return (u64)((at & 0x3ffff) >> 4) | (u64)64 << 16 | (u64)64 << 32 | (u64)1 << 62;
+}
+
+template <bool TURNED>
+__device__ __forceinline__ void multiply_add_group(float (&d)[8][4], const u32 (&a)[4], u64 b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, "
+        "%13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, "
+        "%34, %35}, %36, 1, 1, 1, %37;"
+        : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]),
+          "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), "+f"(d[3][0]), "+f"(d[3][1]),
+          "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]),
+          "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
+          "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(TURNED ? 1 : 0));
+}
+#endif

@@ -1,35 +1,6 @@
-// Matrix products on tensor cores (bf16 times bf16, sums in f32), written as convolutions over time: activations are
-// [samples * time, channels], weights [taps, outputs, inputs], and a linear layer is a convolution of one tap over one
-// step of time.
+// Products for layers that change the resolution, whose sums are wanted in parts, or whose samples fill no tile.
 
-struct Convolution {
-    u64 input, weight, output;
-    u64 bias;          // f32 [n], or NONE
-    u64 addends[2];    // bf16 like the output, or NONE
-    u64 split_stride;  // numbers between partial sums
-    int rows, n, k;    // samples * t_out; output channels; input channels
-    int ld_input, ld_weight, ld_output, ld_addends[2];
-    int taps, tap_stride;
-    int t_out, t_in, stride, pad;
-    int transposed;  // row t sees (t + pad - tap) / stride where that is whole, else t * stride + tap - pad
-    int splits;      // parts of the sum, one a block in z; more than one only with f32 output
-    int f32;         // output is f32
-};
-
-struct WeightGradient {
-    u64 slope, input, output;  // bf16 [rows of the output, m], bf16 [rows of the input, n], f32 [splits, taps, m, n]
-    u64 split_stride;
-    int rows, m, n;  // rows of the coarser of the two, over which is summed
-    int ld_slope, ld_input;
-    int taps;
-    int t_coarse, t_fine, stride, pad;
-    int slope_is_fine;  // of a transposed convolution
-    int splits;
-};
-
-constexpr int BLOCK_N = 128, BLOCK_K = 64, STAGES = 3;
-// Rows in shared memory are 16 bytes longer than their numbers: eight of them then lie in different banks.
-constexpr int PITCH_K = BLOCK_K + 8, PITCH_N = BLOCK_N + 8;
+constexpr int BLOCK_N = 128, STAGES = 3, PITCH_N = BLOCK_N + 8;
 
 // Output row `m` of a tile as sample and time. Transposed: by parity of time first, so that a tile needs half the taps.
 __device__ __forceinline__ void sample_and_time(const Convolution& p, int m, int& sample, int& time) {
@@ -174,7 +145,6 @@ __device__ __forceinline__ void convolve(char* base, const Convolution& p) {
         multiply_tile<false, TURNED>(sums, a, PITCH_K, a + A_SIZE, PITCH_B, warp_m, warp_n, lane);
     }
 
-    const float* bias = (const float*)(base + p.bias);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         int m = m0 + warp_m + 8 * i + lane / 4, sample, at;
@@ -185,20 +155,7 @@ __device__ __forceinline__ void convolve(char* base, const Convolution& p) {
         for (int j = 0; j < 8; j++) {
             int n = n0 + warp_n + 8 * j + lane % 4 * 2;
             if (n >= p.n) continue;
-            float low = sums[i / 2][j][i % 2 * 2], high = sums[i / 2][j][i % 2 * 2 + 1];
-            if (p.bias != NONE) low += bias[n], high += bias[n + 1];
-#pragma unroll
-            for (int k = 0; k < 2; k++) {
-                if (p.addends[k] == NONE) continue;
-                u32 both = *(const u32*)((const bf16*)(base + p.addends[k]) + row * p.ld_addends[k] + n);
-                low += low_half(both), high += high_half(both);
-            }
-            if (p.f32) {
-                float* output = (float*)(base + p.output) + blockIdx.z * p.split_stride;
-                *(float2*)(output + row * p.ld_output + n) = make_float2(low, high);
-            } else {
-                *(u32*)((bf16*)(base + p.output) + row * p.ld_output + n) = pack(low, high);
-            }
+            finish(base, p, row, n, sums[i / 2][j][i % 2 * 2], sums[i / 2][j][i % 2 * 2 + 1]);
         }
     }
 }
@@ -288,14 +245,8 @@ __device__ __forceinline__ void differentiate_weights(char* base, const WeightGr
 extern "C" __global__ void __launch_bounds__(128) convolve_64(char* base, const Convolution p) {
     convolve<64, false>(base, p);
 }
-extern "C" __global__ void __launch_bounds__(256) convolve_128(char* base, const Convolution p) {
-    convolve<128, false>(base, p);
-}
 extern "C" __global__ void __launch_bounds__(128) convolve_back_64(char* base, const Convolution p) {
     convolve<64, true>(base, p);
-}
-extern "C" __global__ void __launch_bounds__(256) convolve_back_128(char* base, const Convolution p) {
-    convolve<128, true>(base, p);
 }
 extern "C" __global__ void __launch_bounds__(256) convolve_weights(char* base, const WeightGradient p) {
     differentiate_weights(base, p);

@@ -53,7 +53,7 @@ struct Row {
     times_real_time: f64,
 }
 
-/// Plays the beginning of a seed's episode, or until the time is up; the control steps made.
+/// Plays the beginning of a seed's episode, or until the time is up; the control steps made, at least one.
 type Play = fn(seed: u64, until: Instant) -> usize;
 
 const PLAYS: [(TaskName, &str, &str, Play); 4] = [
@@ -99,10 +99,12 @@ fn rate(play: Play, duration: Duration, threads: usize) -> f64 {
         let running: Vec<_> = (0..threads)
             .map(|thread| {
                 scope.spawn(move || {
-                    let seeds = (thread..).step_by(threads);
-                    let played = seeds.map(|seed| play(seed as u64, until));
-                    // An episode that time cut short is the last.
-                    played.take_while(|_| Instant::now() < until).sum::<usize>()
+                    let (mut steps, mut seed) = (0, thread as u64);
+                    while steps == 0 || Instant::now() < until {
+                        steps += play(seed, until);
+                        seed += threads as u64;
+                    }
+                    steps
                 })
             })
             .collect();
@@ -130,15 +132,14 @@ const STEPS: usize = 100;
 fn drive(seed: u64, until: Instant, act: impl Fn(usize, &Observation) -> Action) -> usize {
     let mut task = PushT::new(PushTConfig::default());
     let mut seen = task.reset(seed);
-    let mut steps = 0;
-    while steps < STEPS && Instant::now() < until {
+    for steps in 0..STEPS {
         let step = task.step(&act(steps, &seen));
-        (seen, steps) = (step.observation, steps + 1);
-        if step.done {
-            break;
+        seen = step.observation;
+        if step.done || Instant::now() >= until {
+            return steps + 1;
         }
     }
-    steps
+    STEPS
 }
 
 /// An action this far from where the agent is, in pixels, in a direction in radians.
@@ -172,13 +173,9 @@ fn play_pick_place(
 ) -> usize {
     let (mut task, mut expert) = (PickPlace::new(PickPlaceConfig::default()), PickPlaceExpert::default());
     task.reset(seed);
-    let mut steps = 0;
-    while Instant::now() < until {
-        let action = act(&task, &mut expert);
+    let mut steps = 1;
+    while !task.step(&act(&task, &mut expert)).done && Instant::now() < until {
         steps += 1;
-        if task.step(&action).done {
-            break;
-        }
     }
     steps
 }

@@ -1,6 +1,7 @@
 //! `nudge bench start`
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
@@ -12,14 +13,16 @@ use serde::Serialize;
 use super::machine;
 use super::network::{NetworkArgs, requests};
 use super::plan::device_name;
+use super::synthetic::Scratch;
 use super::times::{self, Times};
 use crate::checkpoint::PlanArgs;
 use crate::output::{self, say};
 
 /// Time a start: from nothing to the first plan
 ///
-/// Runs this program again and again, each time until it has made one plan. The first run may be slower than the others:
-/// on a GPU it compiles kernels and leaves them on disk for the next ones.
+/// Runs this program again and again, each time until it has made one plan. The first run is cold: no compiled kernels lie
+/// on disk, which a GPU needs. It leaves them there for the others, the warm ones. Nothing of yours is touched: kernels
+/// are kept in a folder of this measurement.
 #[derive(Args)]
 pub struct Start {
     #[command(flatten)]
@@ -28,7 +31,7 @@ pub struct Start {
     #[command(flatten)]
     plan: PlanArgs,
 
-    /// How often the program is started
+    /// How often the program is started warm
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     runs: u64,
 
@@ -46,13 +49,13 @@ struct Report {
     network: String,
     device: &'static str,
     device_name: String,
-    /// From before the process was made to when its first plan was known to another.
-    first_run_ms: f64,
-    /// Of all runs.
+    /// The first run, with no kernels on disk.
+    cold_ms: f64,
+    /// The others, from before the process was made to when its first plan was known to another.
     #[serde(flatten)]
     times: Times,
-    /// Within the first run's process, from its main function on.
-    own_first_run_ms: f64,
+    /// Of the first run, what passed from its main function on.
+    cold_own_ms: f64,
 }
 
 impl Start {
@@ -60,15 +63,16 @@ impl Start {
         if self.once {
             return self.plan_once(started);
         }
-        let runs = (0..self.runs).map(|_| self.start()).collect::<Result<Vec<(f64, f64)>>>()?;
-        let (first_run_ms, own_first_run_ms) = runs[0];
+        let kernels = Scratch::new("start")?;
+        let (cold_ms, cold_own_ms) = self.start(kernels.path())?;
+        let warm = (0..self.runs).map(|_| Ok(self.start(kernels.path())?.0)).collect::<Result<Vec<f64>>>()?;
         let report = Report {
             network: self.network.name(),
             device: device_name(self.plan.device.device),
             device_name: machine::name(self.plan.device.device),
-            first_run_ms,
-            times: Times::of(runs.into_iter().map(|(ms, _)| ms).collect()),
-            own_first_run_ms,
+            cold_ms,
+            times: Times::of(warm),
+            cold_own_ms,
         };
         if self.json {
             output::print_json(&report)?;
@@ -86,10 +90,11 @@ impl Start {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Milliseconds of one start, as seen from here and from within.
-    fn start(&self) -> Result<(f64, f64)> {
+    /// Milliseconds of one start with compiled kernels kept below `kernels`, as seen from here and from within.
+    fn start(&self, kernels: &Path) -> Result<(f64, f64)> {
         let program = std::env::current_exe().context("cannot find this program, to start it again")?;
         let mut command = Command::new(program);
+        command.env("XDG_CACHE_HOME", kernels);
         command.args(["bench", "start", "--once"]).args(self.network.options());
         command.args(["--device", device_name(self.plan.device.device)]);
         if let Some(precision) = self.plan.device.precision {
@@ -115,9 +120,9 @@ impl Start {
 
 fn print(report: &Report) {
     let [median, p99, _, least, n] = times::CELLS;
-    let mut table = output::table(["start to first plan", "first run, ms", median, p99, least, n]);
+    let mut table = output::table(["start to first plan", "cold, ms", median, p99, least, n]);
     let [median, p99, _, least, n] = report.times.cells();
-    let first = format!("{:.3}", report.first_run_ms);
+    let first = format!("{:.3}", report.cold_ms);
     table.add_row([format!("{}, {}", report.network, report.device), first, median, p99, least, n]);
     say!("{table}");
     say!("on {}", report.device_name);

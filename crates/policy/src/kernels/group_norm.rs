@@ -172,7 +172,8 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
     let fused = |a: f32, b: f32, c: f32| if FMA { a.mul_add(b, c) } else { a * b + c };
     // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
-    let k = fused(x, std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let rounded = fused(x, std::f32::consts::LOG2_E, ROUND);
+    let k = rounded - ROUND;
     let r = fused(k, -0.693_359_4, x);
     let r = fused(k, 2.121_944_4e-4, r);
     let mut p = fused(1.987_569_1e-4, r, 1.398_199_9e-3);
@@ -181,7 +182,8 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
     p = fused(p, r, 1.666_666_5e-1);
     p = fused(p, r, 0.5);
     let y = fused(p * r, r, r) + 1.0;
-    f32::from_bits(y.to_bits().wrapping_add((k as i32 as u32) << 23))
+    // The last bits of the rounded number are those of k; what is not a number stays one, because Mish multiplies by it.
+    f32::from_bits(y.to_bits().wrapping_add(rounded.to_bits() << 23))
 }
 
 #[cfg(test)]

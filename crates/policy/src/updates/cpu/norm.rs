@@ -30,7 +30,7 @@ pub(super) struct NormGradients<'a> {
 }
 
 /// `output = film(mish(norm(input)))`, or `output += ..` when `add`. Mean and reciprocal deviation of every group go to
-/// `moments`, `[2, groups]`; `room` is working memory of `4 C`.
+/// `moments`, `[2, groups]`; `room` is working memory of `2 C`.
 pub(super) fn forward(
     norm: Norm,
     input: &[f32],
@@ -52,7 +52,7 @@ pub(super) fn forward(
 }
 
 /// From the gradient of the output to that of the input, which is overwritten, and those of the weights, which are added
-/// to. `room` is working memory of `7 C`.
+/// to. `room` is working memory of `4 C`.
 pub(super) fn backward(
     norm: Norm,
     input: &[f32],
@@ -121,6 +121,74 @@ macro_rules! vectorised {
 vectorised!(forward_avx512, backward_avx512, "avx512f,avx2,fma");
 vectorised!(forward_avx2, backward_avx2, "avx2,fma");
 
+/// Channels that are worked on together, over all steps: what is summed over the steps stays in registers.
+const LANES: usize = 16;
+type Lanes = [f32; LANES];
+
+/// Neighbouring channels of rows of `channels` numbers; `LANES` of them when `FULL`.
+#[derive(Clone, Copy)]
+struct Block<const FULL: bool> {
+    first: usize,
+    width: usize,
+    channels: usize,
+}
+
+impl<const FULL: bool> Block<FULL> {
+    #[inline(always)]
+    fn get(self, values: &[f32], row: usize) -> Lanes {
+        let start = row * self.channels + self.first;
+        let mut lanes = [0.0; LANES];
+        if FULL {
+            lanes.copy_from_slice(&values[start..start + LANES]);
+        } else {
+            lanes[..self.width].copy_from_slice(&values[start..start + self.width]);
+        }
+        lanes
+    }
+
+    #[inline(always)]
+    fn put(self, values: &mut [f32], row: usize, lanes: Lanes) {
+        let start = row * self.channels + self.first;
+        if FULL {
+            values[start..start + LANES].copy_from_slice(&lanes);
+        } else {
+            values[start..start + self.width].copy_from_slice(&lanes[..self.width]);
+        }
+    }
+}
+
+/// Runs the same statements for every block of channels: compiled once for full blocks, once for a narrow last one.
+macro_rules! for_each_block {
+    ($channels:expr, $block:ident => $body:block) => {{
+        let channels: usize = $channels;
+        for index in 0..channels / LANES {
+            let $block = Block::<true> { first: index * LANES, width: LANES, channels };
+            $body
+        }
+        if channels % LANES > 0 {
+            let first = channels - channels % LANES;
+            let $block = Block::<false> { first, width: channels - first, channels };
+            $body
+        }
+    }};
+}
+
+#[inline(always)]
+fn each(of: impl Fn(usize) -> f32) -> Lanes {
+    // Not `array::from_fn`, which is no part of a function that is compiled for these instructions.
+    let mut lanes = [0.0; LANES];
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        *lane = of(i);
+    }
+    lanes
+}
+
+/// `a * b + c`
+#[inline(always)]
+fn fused<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
 #[inline(always)]
 fn forward_body<const FMA: bool>(
     norm: Norm,
@@ -132,33 +200,22 @@ fn forward_body<const FMA: bool>(
     room: &mut [f32],
 ) {
     let channels = norm.scale.len();
-    let [mean, gain, offset, _] = split(room, channels);
-    measure(norm, input, moments, mean, gain);
-    for (((offset, gain), mean), (scale, shift)) in
-        offset.iter_mut().zip(&mut *gain).zip(&*mean).zip(norm.scale.iter().zip(norm.shift))
-    {
-        *gain *= scale;
-        *offset = shift - mean * *gain;
-    }
-    for (input, output) in input.chunks_exact(channels).zip(output.chunks_exact_mut(channels)) {
-        let numbers = output.iter_mut().zip(input).zip(gain.iter().zip(&*offset));
-        match film {
-            None if add => {
-                numbers.for_each(|((out, x), (gain, offset))| *out += mish::<FMA>(x * gain + offset).0);
-            }
-            None => numbers.for_each(|((out, x), (gain, offset))| *out = mish::<FMA>(x * gain + offset).0),
-            Some(Film { scale: Some(scale), bias }) => {
-                for (((out, x), (gain, offset)), (scale, bias)) in numbers.zip(scale.iter().zip(bias)) {
-                    *out = mish::<FMA>(x * gain + offset).0 * scale + bias;
-                }
-            }
-            Some(Film { scale: None, bias }) => {
-                for (((out, x), (gain, offset)), bias) in numbers.zip(bias) {
-                    *out = mish::<FMA>(x * gain + offset).0 + bias;
-                }
-            }
+    let [mean, inverse] = split(room, channels);
+    measure::<FMA>(norm, input, moments, mean, inverse);
+    for_each_block!(channels, block => {
+        let (mean, inverse) = (block.get(mean, 0), block.get(inverse, 0));
+        let (scale, shift) = (block.get(norm.scale, 0), block.get(norm.shift, 0));
+        let gain = each(|i| inverse[i] * scale[i]);
+        let offset = each(|i| shift[i] - mean[i] * gain[i]);
+        let film_scale = film.and_then(|film| film.scale).map_or([1.0; LANES], |scale| block.get(scale, 0));
+        let film_bias = film.map_or([0.0; LANES], |film| block.get(film.bias, 0));
+        for row in 0..input.len() / channels {
+            let x = block.get(input, row);
+            let before = if add { block.get(output, row) } else { film_bias };
+            let value = each(|i| mish::<FMA>(fused::<FMA>(x[i], gain[i], offset[i])).0);
+            block.put(output, row, each(|i| fused::<FMA>(value[i], film_scale[i], before[i])));
         }
-    }
+    });
 }
 
 #[inline(always)]
@@ -168,104 +225,99 @@ fn backward_body<const FMA: bool>(
     film: Option<Film>,
     grad: &[f32],
     moments: &[f32],
-    (input_grad, sums): (&mut [f32], NormGradients),
+    (input_grad, mut sums): (&mut [f32], NormGradients),
     room: &mut [f32],
 ) {
     let channels = norm.scale.len();
-    let [mean, inverse, sum_g, sum_gn, film_scale, film_bias, _] = split(room, channels);
+    let rows = input.len() / channels;
+    let [mean, inverse, mean_g, mean_gn] = split(room, channels);
     spread(norm.groups, moments, mean, inverse);
-    for sums in [&mut *sum_g, &mut *sum_gn, &mut *film_scale, &mut *film_bias] {
-        sums.fill(0.0);
-    }
-    let film_by = film.and_then(|film| film.scale);
-    for ((input, grad), out) in input
-        .chunks_exact(channels)
-        .zip(grad.chunks_exact(channels))
-        .zip(input_grad.chunks_exact_mut(channels))
-    {
-        let moments = mean.iter().zip(&*inverse);
-        let weights = norm.scale.iter().zip(norm.shift);
-        let sums = sum_g.iter_mut().zip(sum_gn.iter_mut());
-        let numbers = out.iter_mut().zip(input).zip(grad).zip(moments).zip(weights).zip(sums);
-        let affine = |x: f32, mean: f32, inverse: f32, scale: f32, shift: f32| {
-            let n = (x - mean) * inverse;
-            (n, mish::<FMA>(n * scale + shift))
-        };
-        match film_by {
-            None => {
-                for (((((out, x), g), (mean, inverse)), (scale, shift)), (sum_g, sum_gn)) in numbers {
-                    let (n, (_, slope)) = affine(*x, *mean, *inverse, *scale, *shift);
-                    *out = g * slope;
-                    *sum_g += *out;
-                    *sum_gn += *out * n;
-                }
+    for_each_block!(channels, block => {
+        let (mean, inverse) = (block.get(mean, 0), block.get(inverse, 0));
+        let (scale, shift) = (block.get(norm.scale, 0), block.get(norm.shift, 0));
+        let by = film.and_then(|film| film.scale).map_or([1.0; LANES], |scale| block.get(scale, 0));
+        let [mut sum_g, mut sum_gn, mut film_scale, mut film_bias] = [[0.0; LANES]; 4];
+        for row in 0..rows {
+            let (x, g) = (block.get(input, row), block.get(grad, row));
+            let n = each(|i| (x[i] - mean[i]) * inverse[i]);
+            let (mut value, mut slope) = ([0.0; LANES], [0.0; LANES]);
+            for i in 0..LANES {
+                (value[i], slope[i]) = mish::<FMA>(fused::<FMA>(n[i], scale[i], shift[i]));
             }
-            Some(by) => {
-                for ((((((out, x), g), (mean, inverse)), (scale, shift)), (sum_g, sum_gn)), (by, film)) in
-                    numbers.zip(by.iter().zip(film_scale.iter_mut()))
-                {
-                    let (n, (value, slope)) = affine(*x, *mean, *inverse, *scale, *shift);
-                    *film += g * value;
-                    *out = g * by * slope;
-                    *sum_g += *out;
-                    *sum_gn += *out * n;
-                }
+            film_scale = each(|i| fused::<FMA>(g[i], value[i], film_scale[i]));
+            film_bias = each(|i| film_bias[i] + g[i]);
+            let out = each(|i| g[i] * by[i] * slope[i]);
+            sum_g = each(|i| sum_g[i] + out[i]);
+            sum_gn = each(|i| fused::<FMA>(out[i], n[i], sum_gn[i]));
+            block.put(input_grad, row, out);
+        }
+        let (before_scale, before_shift) = (block.get(sums.scale, 0), block.get(sums.shift, 0));
+        block.put(sums.scale, 0, each(|i| before_scale[i] + sum_gn[i]));
+        block.put(sums.shift, 0, each(|i| before_shift[i] + sum_g[i]));
+        if let Some(row) = &mut sums.film {
+            let (to_scale, to_bias) = row.split_at_mut(row.len() - channels);
+            if !to_scale.is_empty() {
+                block.put(to_scale, 0, film_scale);
             }
+            block.put(to_bias, 0, film_bias);
         }
-        if film.is_some() {
-            film_bias.iter_mut().zip(grad).for_each(|(sum, grad)| *sum += grad);
-        }
-    }
-    sums.shift.iter_mut().zip(&*sum_g).for_each(|(sum, part)| *sum += part);
-    sums.scale.iter_mut().zip(&*sum_gn).for_each(|(sum, part)| *sum += part);
-    if let Some(row) = sums.film {
-        let (scale, bias) = row.split_at_mut(row.len() - channels);
-        scale.copy_from_slice(&film_scale[..scale.len()]);
-        bias.copy_from_slice(film_bias);
-    }
+        block.put(mean_g, 0, each(|i| sum_g[i] * scale[i]));
+        block.put(mean_gn, 0, each(|i| sum_gn[i] * scale[i]));
+    });
     // With n = (x - mean) / deviation and g = dloss/dn: dloss/dx = (g - mean(g) - n mean(g n)) / deviation.
     let per_group = channels / norm.groups;
-    let count = (per_group * input.len() / channels) as f32;
-    for sums in [&mut *sum_g, &mut *sum_gn] {
-        for (sums, scale) in sums.chunks_exact_mut(per_group).zip(norm.scale.chunks_exact(per_group)) {
-            let mean = sums.iter().zip(scale).map(|(sum, scale)| sum * scale).sum::<f32>() / count;
-            sums.fill(mean);
+    for sums in [&mut *mean_g, &mut *mean_gn] {
+        for sums in sums.chunks_exact_mut(per_group) {
+            sums.fill(sums.iter().sum::<f32>() / (per_group * rows) as f32);
         }
     }
-    for (input, out) in input.chunks_exact(channels).zip(input_grad.chunks_exact_mut(channels)) {
-        let numbers = out.iter_mut().zip(input).zip(mean.iter().zip(&*inverse));
-        for (((out, x), (mean, inverse)), (scale, (mean_g, mean_gn))) in
-            numbers.zip(norm.scale.iter().zip(sum_g.iter().zip(&*sum_gn)))
-        {
-            let n = (x - mean) * inverse;
-            *out = (*out * scale - mean_g - n * mean_gn) * inverse;
+    for_each_block!(channels, block => {
+        let (mean, inverse) = (block.get(mean, 0), block.get(inverse, 0));
+        let (mean_g, mean_gn) = (block.get(mean_g, 0), block.get(mean_gn, 0));
+        let scale = block.get(norm.scale, 0);
+        for row in 0..rows {
+            let (x, g) = (block.get(input, row), block.get(input_grad, row));
+            let n = each(|i| (x[i] - mean[i]) * inverse[i]);
+            let out = each(|i| (g[i] * scale[i] - mean_g[i] - n[i] * mean_gn[i]) * inverse[i]);
+            block.put(input_grad, row, out);
         }
-    }
+    });
 }
 
 /// Mean and reciprocal deviation of every group, to `moments` and, repeated for each channel, to `mean` and `inverse`.
 #[inline(always)]
-fn measure(norm: Norm, input: &[f32], moments: &mut [f32], mean: &mut [f32], inverse: &mut [f32]) {
+fn measure<const FMA: bool>(
+    norm: Norm,
+    input: &[f32],
+    moments: &mut [f32],
+    mean: &mut [f32],
+    inverse: &mut [f32],
+) {
     let channels = norm.scale.len();
+    let rows = input.len() / channels;
     let per_group = channels / norm.groups;
-    let count = (per_group * input.len() / channels) as f32;
+    let count = (per_group * rows) as f32;
     let (means, inverses) = moments.split_at_mut(norm.groups);
-    inverse.fill(0.0);
-    for row in input.chunks_exact(channels) {
-        inverse.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-    }
-    for ((to, group), sums) in
-        means.iter_mut().zip(mean.chunks_exact_mut(per_group)).zip(inverse.chunks_exact(per_group))
-    {
-        *to = sums.iter().sum::<f32>() / count;
-        group.fill(*to);
-    }
-    inverse.fill(0.0);
-    for row in input.chunks_exact(channels) {
-        for ((sum, x), mean) in inverse.iter_mut().zip(row).zip(&*mean) {
-            *sum += (x - mean) * (x - mean);
+    for_each_block!(channels, block => {
+        let mut sum = [0.0; LANES];
+        for row in 0..rows {
+            let x = block.get(input, row);
+            sum = each(|i| sum[i] + x[i]);
         }
+        block.put(mean, 0, sum);
+    });
+    for (to, sums) in means.iter_mut().zip(mean.chunks_exact_mut(per_group)) {
+        *to = sums.iter().sum::<f32>() / count;
+        sums.fill(*to);
     }
+    for_each_block!(channels, block => {
+        let (mean, mut sum) = (block.get(mean, 0), [0.0; LANES]);
+        for row in 0..rows {
+            let x = block.get(input, row);
+            sum = each(|i| fused::<FMA>(x[i] - mean[i], x[i] - mean[i], sum[i]));
+        }
+        block.put(inverse, 0, sum);
+    });
     for (to, sums) in inverses.iter_mut().zip(inverse.chunks_exact_mut(per_group)) {
         let variance = sums.iter().sum::<f32>() / count;
         *to = 1.0 / (variance + EPSILON).sqrt();

@@ -37,7 +37,7 @@ impl Run {
             values: signals(),
             grads: signals(),
             moments: vec![0.0; capacity * program.moments],
-            room: vec![0.0; 7 * widest],
+            room: vec![0.0; 4 * widest],
         }
     }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::machine;
 use super::plan::seconds;
+use super::times::cpu_secs;
 use crate::checkpoint::Device;
 use crate::output::{self, say};
 use crate::task::TaskName;
@@ -48,6 +49,10 @@ struct Row {
     /// Who acts.
     actions: &'static str,
     steps_per_s_one_core: f64,
+    /// On one core, over the processor time that they took: what other programs do hardly counts. Known where there is
+    /// `/proc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps_per_cpu_s: Option<f64>,
     steps_per_s_all_cores: f64,
     /// One core, over the task's own control rate.
     times_real_time: f64,
@@ -69,12 +74,13 @@ impl Sim {
         let cores = machine::cores();
         let chosen = PLAYS.iter().filter(|(task, ..)| self.task.is_none_or(|only| only == *task));
         let row = |(task, name, actions, play): &(TaskName, &'static str, &'static str, Play)| {
-            let one = rate(*play, duration, 1);
+            let (one, steps_per_cpu_s) = rate(*play, duration, 1);
             Row {
                 task: name,
                 actions,
                 steps_per_s_one_core: one,
-                steps_per_s_all_cores: rate(*play, duration, cores),
+                steps_per_cpu_s,
+                steps_per_s_all_cores: rate(*play, duration, cores).0,
                 times_real_time: one / control_hz(*task),
             }
         };
@@ -89,11 +95,11 @@ impl Sim {
     }
 }
 
-/// Control steps a second that `threads` make together, each in a world of its own.
-fn rate(play: Play, duration: Duration, threads: usize) -> f64 {
+/// Control steps a second that `threads` make together, each in a world of its own, and a second of processor time.
+fn rate(play: Play, duration: Duration, threads: usize) -> (f64, Option<f64>) {
     // Code and caches.
     play(0, Instant::now() + duration.min(Duration::from_millis(200)));
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_secs());
     let until = begun + duration;
     let steps: usize = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
@@ -111,7 +117,10 @@ fn rate(play: Play, duration: Duration, threads: usize) -> f64 {
         let finished = running.into_iter().map(|thread| thread.join());
         finished.map(|steps| steps.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum()
     });
-    steps as f64 / begun.elapsed().as_secs_f64()
+    let cpu = cpu.zip(cpu_secs()).map(|(before, after)| after - before);
+    // Shorter times are not told exactly enough.
+    let by_cpu = cpu.filter(|secs| *secs >= 0.2).map(|secs| steps as f64 / secs);
+    (steps as f64 / begun.elapsed().as_secs_f64(), by_cpu)
 }
 
 fn control_hz(task: TaskName) -> f64 {

@@ -125,7 +125,7 @@ impl Train {
         let threads = match (self.device, self.threads) {
             (Device::Cuda, None) => 1,
             (Device::Cpu, None) => {
-                (1..=machine::cores().min(batch)).rev().find(|n| batch % n == 0).unwrap_or(1)
+                (1..=machine::cores().min(batch)).rev().find(|n| batch.is_multiple_of(*n)).unwrap_or(1)
             }
             (_, Some(threads)) => usize::try_from(threads)?,
         };

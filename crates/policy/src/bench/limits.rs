@@ -45,6 +45,11 @@ pub fn device_limits(
             read_bytes_per_sec: read_rate(weight_bytes, threads.max(1)),
             flops_per_sec: multiply_rate(options.precision.unwrap_or(Precision::F32), threads.max(1)),
         }),
+        #[cfg(feature = "cuda-kernels")]
+        DeviceChoice::Cuda => {
+            super::gpu::gpu_limits(options.precision.unwrap_or(Precision::Bf16), weight_bytes)
+        }
+        #[cfg(not(feature = "cuda-kernels"))]
         DeviceChoice::Cuda => {
             Err(PolicyFailure::Device("this build does not measure what a GPU can do at best".into()))
         }

@@ -4,6 +4,8 @@
 mod batches;
 mod case;
 mod cost;
+#[cfg(feature = "cuda-kernels")]
+mod gpu;
 mod limits;
 
 pub use batches::Batches;

@@ -1,11 +1,12 @@
 //! Push-T as a world of rapier3d: quasi-static pushing in the plane, in pixels.
 //!
 //! The reference runs on pymunk; what is set here makes rapier follow it to a few thousandths of a pixel (measured by
-//! `tests/reference_physics.rs`).
+//! `tests/reference_physics.rs`). Rapier finds the contacts; `solver.rs` does what it would do about them.
 
 use rapier3d::prelude::*;
 
 use super::geometry::{AGENT_RADIUS, BOXES, CENTRE_OF_GRAVITY, WALL_RADIUS, WALLS};
+use super::solver::{Contact, Other, flat};
 
 /// Length of a physics step, s.
 pub(crate) const DT: f64 = 0.01;
@@ -41,34 +42,81 @@ pub(super) struct Engine {
     physics: PhysicsWorld,
     block: RigidBodyHandle,
     agent: RigidBodyHandle,
+    agent_collider: ColliderHandle,
+    /// The walls that touch; each keeps its place, and a new one takes the first that is free.
+    touching: [Option<ColliderHandle>; 4],
 }
 
 impl Engine {
-    /// A world in which the agent has been beside the block for longer than any wall: rapier solves contacts in the
-    /// order in which pairs came near each other.
+    /// A world in which the agent has been near the block for longer than any wall.
     pub(super) fn new(block: Pose, agent: Vector) -> Self {
         let mut physics = PhysicsWorld::new();
         physics.gravity = Vector::ZERO;
-        physics.integration_parameters = IntegrationParameters { dt: 0.0, ..integration_parameters() };
+        physics.integration_parameters = integration_parameters();
         let (block, _) = physics.insert(block_body().pose(block), block_collider());
         let at_agent = RigidBodyBuilder::kinematic_velocity_based().translation(agent).can_sleep(false);
-        let (agent, _) = physics.insert(at_agent, agent_collider());
-        // Takes no time; finds the pair.
+        let (agent, agent_collider) = physics.insert(at_agent, agent_collider());
+        // Finds the pair.
         physics.step();
         for wall in wall_colliders() {
             physics.insert_collider(wall, None);
         }
-        physics.integration_parameters = integration_parameters();
-        Self { physics, block, agent }
+        Self { physics, block, agent, agent_collider, touching: [None; 4] }
     }
 
-    /// Where one physics step and `rounds` rounds of the contact solver take the block from `block`, with the agent at
-    /// `position` (px) and moving at `velocity` (px/s).
-    pub(super) fn step(&mut self, block: Pose, position: Vector, velocity: Vector, rounds: usize) -> Pose {
+    /// Adds what touches the block to `contacts`, in the order in which rapier solves it: the agent's `on_agent` among
+    /// the contacts with walls, which rapier finds here.
+    ///
+    /// Each pair has a colour for its first manifold: the agent's are solved first, then the walls' from the last place
+    /// to the first. What the pairs have beyond that follows, in the order in which pairs came near each other.
+    pub(super) fn contacts(
+        &mut self,
+        block: Pose,
+        agent: Vector,
+        mut on_agent: [Option<Contact>; 2],
+        contacts: &mut Vec<Contact>,
+    ) {
+        self.physics.bodies[self.agent].set_translation(agent, true);
+        self.physics.bodies[self.block].set_position(block, true);
+        let hooks = ChipmunkContacts { agent: self.agent, velocity: Vector::ZERO };
+        self.physics.step_with_events(&hooks, &());
+
+        let Self { physics, touching, agent_collider, .. } = self;
+        let pairs = || physics.narrow_phase.contact_pairs();
+        let of_wall = |wall| pairs().find(|pair| pair.collider2 == wall);
+        for place in touching.iter_mut() {
+            place.take_if(|wall| !of_wall(*wall).is_some_and(ContactPair::has_any_active_contact));
+        }
+        for pair in pairs().filter(|pair| pair.collider2 != *agent_collider && pair.has_any_active_contact())
+        {
+            let wall = Some(pair.collider2);
+            if !touching.contains(&wall) {
+                touching.iter_mut().find(|place| place.is_none()).into_iter().for_each(|place| *place = wall);
+            }
+        }
+
+        contacts.extend(on_agent.iter_mut().find_map(Option::take));
+        for pair in touching.iter().rev().flatten().filter_map(|wall| of_wall(*wall)) {
+            contacts.extend(touching_manifolds(pair).take(1).flat_map(with_wall));
+        }
+        for pair in pairs() {
+            if pair.collider2 == *agent_collider {
+                contacts.extend(on_agent.iter_mut().find_map(Option::take));
+            } else {
+                contacts.extend(touching_manifolds(pair).skip(1).flat_map(with_wall));
+            }
+        }
+    }
+
+    /// Where rapier alone takes the block in one physics step and as many rounds of its contact solver, with the agent at
+    /// `agent` (px) and moving at `velocity` (px/s).
+    #[cfg(test)]
+    pub(super) fn step(&mut self, block: Pose, agent: Vector, velocity: Vector, rounds: usize) -> Pose {
+        self.physics.integration_parameters.dt = DT as Real;
         self.physics.integration_parameters.num_internal_pgs_iterations = rounds;
-        let agent = &mut self.physics.bodies[self.agent];
-        agent.set_translation(position, true);
-        agent.set_linvel(velocity, true);
+        let body = &mut self.physics.bodies[self.agent];
+        body.set_translation(agent, true);
+        body.set_linvel(velocity, true);
         let body = &mut self.physics.bodies[self.block];
         if *body.position() != block {
             body.set_position(block, true);
@@ -81,9 +129,31 @@ impl Engine {
     }
 }
 
+fn touching_manifolds(pair: &ContactPair) -> impl Iterator<Item = &ContactManifold> {
+    pair.manifolds().iter().filter(|manifold| !manifold.data.solver_contacts.is_empty())
+}
+
+/// The contacts of a manifold of the block with a wall, as rapier hands them to its solver.
+fn with_wall(manifold: &ContactManifold) -> impl Iterator<Item = Contact> {
+    let normal = flat(manifold.data.normal);
+    manifold.data.solver_contacts.iter().map(move |contact| {
+        // The highest bit says whether the contact is new.
+        let point = &manifold.points[(contact.contact_id[0] & !(1 << 31)) as usize].data;
+        Contact {
+            normal,
+            block_point: flat(contact.anchor1),
+            block_arm: flat(point.solver_dp1),
+            other: Other::default(),
+            other_point: flat(contact.anchor2),
+            other_arm: flat(point.solver_dp2),
+        }
+    })
+}
+
 fn integration_parameters() -> IntegrationParameters {
     IntegrationParameters {
-        dt: DT as Real,
+        // Contacts are found, and no time passes: `solver.rs` moves the block.
+        dt: 0.0,
         length_unit: LENGTH_UNIT_PX,
         contact_softness: RIGID,
         static_contact_softness: RIGID,

@@ -10,6 +10,7 @@ mod geometry;
 mod physics;
 mod reset;
 mod scene;
+mod solver;
 
 use std::f64::consts::TAU;
 

@@ -2,9 +2,10 @@
 
 use rapier3d::math::{Pose as BodyPose, Rotation, Vector};
 
-use super::contact::Touching;
+use super::contact::Touch;
 use super::engine::{Engine, PAIRING_REACH};
 use super::geometry::{AGENT_RADIUS, BOXES, Pose, WALL_RADIUS, WALLS};
+use super::solver::{Contact, Solver};
 
 /// Room for the rounding of f32 positions: nothing touches at more than this, px.
 const CLEARANCE: f64 = 0.01;
@@ -19,7 +20,10 @@ pub(crate) struct World {
     engine: Option<Box<Engine>>,
     /// The engine has seen that no wall touches any more, so steps without it leave nothing stale in it.
     walls_forgotten: bool,
-    touching: Touching,
+    touch: Touch,
+    solver: Solver,
+    /// Kept for their memory only.
+    contacts: Vec<Contact>,
 }
 
 impl World {
@@ -32,7 +36,9 @@ impl World {
             body,
             engine: None,
             walls_forgotten: false,
-            touching: Touching::default(),
+            touch: Touch::default(),
+            solver: Solver::default(),
+            contacts: Vec::new(),
         }
     }
 
@@ -55,13 +61,16 @@ impl World {
         if from_walls > PAIRING_REACH {
             self.engine = None;
         }
-        self.body = match &mut self.engine {
+        let on_agent = self.touch.contacts(&self.body, agent, velocity);
+        self.contacts.clear();
+        match &mut self.engine {
             Some(engine) if touches_walls || !self.walls_forgotten => {
+                engine.contacts(self.body, agent, on_agent, &mut self.contacts);
                 self.walls_forgotten = !touches_walls;
-                engine.step(self.body, agent, velocity, rounds)
             }
-            _ => self.touching.pushed(&self.body, agent, velocity, rounds),
-        };
+            _ => self.contacts.extend(on_agent.into_iter().flatten()),
+        }
+        self.body = self.solver.step(&self.body, &self.contacts, rounds);
         let (translation, rotation) = (self.body.translation, self.body.rotation);
         let angle = 2.0 * f64::from(rotation.z).atan2(f64::from(rotation.w));
         self.pose = Pose::new([f64::from(translation.x), f64::from(translation.y), angle]);

@@ -10,7 +10,7 @@ use safetensors::tensor::Dtype;
 use crate::checkpoint::weights_from;
 use crate::config::{EmaConfig, OptimizerConfig, TrainingConfig};
 use crate::data::Batch;
-use crate::engine::HostNetwork;
+use crate::engine::{CpuEngine, HostNetwork, PlanEngine, Precision};
 use crate::kernels::Kernels;
 use crate::optimizer::{ema_decay, learning_rate};
 use crate::parameters::{ParameterList, Weights, host};
@@ -297,6 +297,35 @@ fn samples_end_to_end_agree_with_pytorch() {
             let sample = sampler.sample(&cosine(), Objective::Epsilon, x, denoise, noise);
             let want = &golden.tensors[&format!("cps{}.{name}.final", u8::from(scale))];
             close(name, &host(sample), want, 1e-4, 0.0);
+        }
+    }
+}
+
+#[test]
+fn plans_of_the_cpu_engine_agree_with_pytorch() {
+    for scale in [false, true] {
+        let Some((_, list, weights)) = network(scale, Kernels::Cpu) else { return };
+        let golden = Golden::open("sampling.safetensors").unwrap();
+        let network = HostNetwork {
+            config: recorded_unet(scale),
+            predicted: 16,
+            action_dim: 2,
+            condition_dim: 10,
+            list,
+            values: weights.to_host(),
+        };
+        let mut engine = CpuEngine::new(&network, Precision::F32);
+        for (name, sampler) in [
+            ("ddim10", SamplerConfig::ddim(10)),
+            ("ddim16", SamplerConfig::ddim(16)),
+            ("ddpm100", SamplerConfig::ddpm(100)),
+        ] {
+            engine.set_steps(&sampler.steps_of(&cosine(), Objective::Epsilon)).unwrap();
+            let mut sample = vec![0.0; 96];
+            let noise = [golden.f32("x_T"), golden.f32("noise")].concat();
+            engine.plan(&golden.f32("global_cond"), &noise, &mut sample).unwrap();
+            let want = &golden.tensors[&format!("cps{}.{name}.final", u8::from(scale))];
+            close(name, &sample, want, 1e-4, 0.0);
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::Precision;
 
 /// Instructions for arithmetic on rows of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(super) enum Instructions {
     Avx512,
     Avx2,
@@ -17,6 +18,7 @@ pub(super) enum Instructions {
 
 /// How signals are stored for a convolution; two channels share a word unless they are f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(super) enum Words {
     F32,
     Bf16Pairs,
@@ -25,6 +27,7 @@ pub(super) enum Words {
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(super) enum Lines {
     F32,
     Bf16,
@@ -129,8 +132,10 @@ pub(super) trait Arithmetic {
 }
 
 /// In one rounding.
+#[cfg(target_arch = "x86_64")]
 struct Fused;
 
+#[cfg(target_arch = "x86_64")]
 impl Arithmetic for Fused {
     #[inline(always)]
     fn multiply_add(a: f32, b: f32, c: f32) -> f32 {

@@ -73,6 +73,10 @@ impl<T: Copy> Buffer<T> {
         Ok(values)
     }
 
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// The address of number `index`.
     pub fn at(&self, index: usize) -> u64 {
         self.address + (index * size_of::<T>()) as u64

@@ -68,6 +68,8 @@ impl Module {
         let function = self.module.load_function(name).map_err(failed(name))?;
         let attribute = driver::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(attribute, shared_bytes as i32).map_err(failed(name))?;
+        let attribute = driver::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+        function.set_attribute(attribute, 1).map_err(failed(name))?;
         Ok(function)
     }
 }

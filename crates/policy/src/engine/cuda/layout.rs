@@ -1,7 +1,7 @@
 //! What the plan kernel reads, field by field as `plan.cu` declares it.
 
 /// Room for (tap, part) pairs of a convolution and of the shortcut beside it.
-pub(super) const ENTRIES: usize = 36;
+pub(super) const ENTRIES: usize = 18;
 
 /// A device address.
 pub(super) type Address = u64;
@@ -64,9 +64,13 @@ pub(super) struct Phase {
     pub entries: i32,
     pub all_entries: i32,
     pub sampled: i32,
+    pub by_quads: u32,
+    pub by_group: u32,
+    pub by_positions: u32,
+    pub by_columns: u32,
+    pub by_range: u32,
     pub shift: [[i32; ENTRIES]; 2],
     pub part: [i32; ENTRIES],
-    pub unused: i32,
 }
 
 #[repr(C)]
@@ -103,8 +107,13 @@ pub(super) struct Plan {
     pub action_dim: i32,
     pub output_splits: i32,
     pub x_bytes: i32,
-    pub v_bytes: i32,
+    pub scratch: i32,
 }
 
 // SAFETY: plain numbers in C's layout.
 unsafe impl cudarc::driver::DeviceRepr for Plan {}
+
+/// What the kernel's `divide` multiplies with to divide by `by`.
+pub(super) fn magic(by: usize) -> u32 {
+    if by <= 1 { 0 } else { ((1u64 << 32).div_ceil(by as u64)) as u32 }
+}

@@ -11,7 +11,7 @@ mod tests;
 use cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg};
 
 use self::film::FilmTables;
-use self::layout::{ENTRIES, Plan, Step};
+use self::layout::{ENTRIES, Phase, Plan, Step};
 use self::program::{Packed, Program};
 use super::{HostNetwork, PlanEngine, Precision};
 use crate::PolicyFailure;
@@ -21,8 +21,8 @@ use crate::sampler::SamplerStep;
 const SOURCE: &str = include_str!("plan.cu");
 /// Tiles of 512 bytes in one copy from memory to a block's ring.
 const CHUNK: usize = 64;
-const WARPS: usize = 8;
-const THREADS: u32 = 288;
+/// Threads of a block that compute; one more warp copies weights.
+const CONSUMERS: usize = 256;
 /// Samples in one launch; what a block holds of the activations grows with them.
 const LARGEST_BATCH: usize = 4;
 
@@ -44,6 +44,8 @@ pub(crate) struct CudaEngine {
 struct Launch {
     function: CudaFunction,
     program: Program,
+    /// Numbers that pass between a block's warps.
+    scratch: usize,
     shared_bytes: usize,
     grid: usize,
     condition: Mapped,
@@ -103,11 +105,12 @@ impl CudaEngine {
         let program = self.packed.program(gpu, batch)?;
         let columns = batch * self.packed.predicted;
         let tiles = columns.div_ceil(8);
-        let scratch = (WARPS * 16 * tiles * 8).max(batch * self.film.condition_dim) * 4;
-        let small = 1024 * 8 + 64 * 8 * batch;
-        let fixed = program.x_bytes + program.v_bytes + scratch + small;
-        // Static shared memory: the ring's barriers and two phases.
-        let left = gpu.shared_bytes.saturating_sub(fixed + 2048);
+        let scratch =
+            (CONSUMERS / 32 * 16 * tiles * 8).max((batch * self.film.condition_dim).next_multiple_of(4));
+        let moments = program.rounds * CONSUMERS * 8;
+        let fixed = program.x_bytes + moments + scratch * 4 + program.count * size_of::<Phase>();
+        // A little is left for the barriers.
+        let left = gpu.shared_bytes.saturating_sub(fixed + 1024);
         let stages = (left / (CHUNK * 512)).min(6);
         if stages < 2 {
             let problem =
@@ -121,6 +124,9 @@ impl CudaEngine {
             format!("PARTS={}", self.packed.parts),
             format!("STAGES={stages}"),
             format!("CHUNK={CHUNK}"),
+            format!("ROUNDS={}", program.rounds),
+            format!("CLUSTER={}", self.packed.cluster),
+            format!("CONSUMERS={}", CONSUMERS),
             format!("ENTRIES={ENTRIES}"),
         ];
         let module = Module::compile(gpu, "plan", SOURCE, &defines)?;
@@ -131,8 +137,9 @@ impl CudaEngine {
         Ok(Launch {
             function: module.function("plan_kernel", shared_bytes)?,
             program,
+            scratch,
             shared_bytes,
-            grid: items.min(gpu.multiprocessors),
+            grid: if self.packed.cluster > 0 { self.packed.cluster } else { items.min(gpu.multiprocessors) },
             condition: Mapped::zeroed(gpu, batch * self.film.condition_dim)?,
             noise: Mapped::zeroed(gpu, draws * batch * sample)?,
             samples: Mapped::zeroed(gpu, batch * sample)?,
@@ -207,18 +214,25 @@ impl PlanEngine for CudaEngine {
             action_dim: self.packed.action_dim as i32,
             output_splits: launch.program.output_splits as i32,
             x_bytes: launch.program.x_bytes as i32,
-            v_bytes: launch.program.v_bytes as i32,
+            scratch: launch.scratch as i32,
         };
         let config = LaunchConfig {
             grid_dim: (launch.grid as u32, 1, 1),
-            block_dim: (THREADS, 1, 1),
+            block_dim: (CONSUMERS as u32 + 32, 1, 1),
             shared_mem_bytes: launch.shared_bytes as u32,
         };
         let mut arguments = self.gpu.stream.launch_builder(&launch.function);
         arguments.arg(&plan);
-        // SAFETY: every address in `plan` is that of a buffer which outlives the launch, as large as the kernel assumes;
-        // no more blocks are started than run at once, which its barrier needs.
-        unsafe { arguments.launch_cooperative(config) }.map_err(failed("starting a plan"))?;
+        // SAFETY: every address in `plan` is that of a buffer which outlives the launch, as large as the kernel assumes. All
+        // blocks run at once, which their barrier needs: as a cluster, or because no more are started than fit.
+        let started = unsafe {
+            if self.packed.cluster > 0 {
+                arguments.launch(config)
+            } else {
+                arguments.launch_cooperative(config)
+            }
+        };
+        started.map_err(failed("starting a plan"))?;
         self.gpu.synchronize()?;
         samples.copy_from_slice(&launch.samples.slice()[..samples.len()]);
         Ok(())

@@ -7,13 +7,13 @@
 // FiLM and the shortcut while it loads them: one barrier over the grid a layer, and no other pass over memory.
 //
 // Defined from outside: BATCH samples, COLUMNS = BATCH * Tp, N_TILES = ceil(COLUMNS / 8), PARTS (1: bf16; 3: f32 as
-// sums of two bf16, with three products), STAGES of CHUNK tiles in the ring, ENTRIES as in Phase.
+// sums of two bf16, with three products), STAGES of CHUNK tiles in the ring, ROUNDS of loads that the largest input takes,
+// CLUSTER (blocks, or 0 where they are too many to be one cluster), CONSUMERS (threads that compute), ENTRIES as in Phase.
 
 typedef unsigned int u32;
 typedef unsigned short u16;
 typedef unsigned long long u64;
 
-constexpr int CONSUMERS = 256;
 constexpr int WARPS = CONSUMERS / 32;
 constexpr int X_PARTS = PARTS == 3 ? 2 : 1;
 
@@ -52,9 +52,9 @@ struct Phase {
     int entries;                 // (tap, part) pairs of the convolution itself
     int all_entries;             // with those of the shortcut
     int sampled;                 // the input is the noisy sample
+    u32 by_quads, by_group, by_positions, by_columns, by_range; // for `divide`: length / 4, a group's quads, ...
     int shift[2][ENTRIES];       // input time minus stride * position, by parity and entry
     int part[ENTRIES];           // which part of the input an entry reads
-    int unused;
 };
 
 struct Step {
@@ -76,7 +76,7 @@ struct Plan {
     const float* output_bias;
     u32* arrived;                // of the barrier over the grid; zero at first
     int phase_count, step_count, film, condition_dim, action_dim, output_splits;
-    int x_bytes, v_bytes;        // of the parts of shared memory
+    int x_bytes, scratch;        // of shared memory: bytes for the input, numbers for what passes between warps
 };
 
 __device__ __forceinline__ u32 shared_address(const void* pointer) {
@@ -98,48 +98,74 @@ __device__ __forceinline__ void barrier_wait(u64* barrier, u32 parity) {
         "@!done bra again;\n}" ::"r"(shared_address(barrier)), "r"(parity) : "memory");
 }
 
-// Copies `bytes` and lets `barrier` know when they are there.
-__device__ __forceinline__ void copy_chunk(void* to, const void* from, u32 bytes, u64* barrier) {
+// Copies `bytes` and lets `barrier` know when they are there. `policy` says how long they are worth keeping in the cache.
+__device__ __forceinline__ void copy_chunk(void* to, const void* from, u32 bytes, u64* barrier, u64 policy) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                  : "memory");
     asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
             shared_address(to)),
-        "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(shared_address(barrier))
+        "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
         : "memory");
 }
 
-__device__ __forceinline__ void consumers_sync() { asm volatile("bar.sync 1, 256;" ::: "memory"); }
+__device__ __forceinline__ void consumers_sync() { asm volatile("bar.sync 1, %0;" ::"n"(CONSUMERS) : "memory"); }
 
-// All consumers of all blocks: what was written before it can be read after it.
-__device__ __forceinline__ void grid_sync(u32* arrived, u32 target) {
+// Says that this block has come to barrier `turn` over the grid, to which its writes so far belong.
+__device__ __forceinline__ void grid_arrive(u32* arrived, u64* cluster_barrier) {
     consumers_sync();
+#if CLUSTER
+    // Few blocks are one cluster: each tells each other through shared memory, without the way to the second-level cache.
+    if (threadIdx.x < CLUSTER)
+        asm volatile(
+            "{\n.reg .b32 remote;\n"
+            "mapa.shared::cluster.u32 remote, %0, %1;\n"
+            "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(cluster_barrier)),
+            "r"(threadIdx.x) : "memory");
+#else
+    if (threadIdx.x == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
+#endif
+}
+
+// Waits for all blocks: what they wrote before they arrived can be read after it.
+__device__ __forceinline__ void grid_wait(u32* arrived, u64* cluster_barrier, u32 turn) {
+    // A block that never arrives is a bug: an error is better than a plan that never comes.
+    long long since = clock64();
+#if CLUSTER
+    u32 done = 0;
+    while (!done) {
+        asm volatile(
+            "{\n.reg .pred done;\n"
+            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%1], %2;\n"
+            "selp.u32 %0, 1, 0, done;\n}" : "=r"(done) : "r"(shared_address(cluster_barrier)), "r"(turn & 1) : "memory");
+        if (!done && clock64() - since > 4000000000ll) __trap();
+    }
+#else
     if (threadIdx.x == 0) {
-        asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
-        u32 seen;
-        long long since = clock64();
+        u32 seen, target = (turn + 1) * gridDim.x;
         do {
             asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");
-            // A block that never arrives is a bug: an error is better than a plan that never comes.
             if (clock64() - since > 4000000000ll) __trap();
         } while ((int)(seen - target) < 0);
     }
     consumers_sync();
+#endif
 }
 
-__device__ __forceinline__ float4 load4(const float* from) {
-    float4 value;
-    asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
-                 : "l"(from));
-    return value;
+// Past the first-level cache, which knows nothing of what other blocks have written.
+__device__ __forceinline__ float4 load4(const float* from) { return __ldcg((const float4*)from); }
+__device__ __forceinline__ float load1(const float* from) { return __ldcg(from); }
+
+// The sum of the parts beyond the eighth, `stride` apart.
+__device__ __forceinline__ void add_rest(float4& sum, const float* from, int count, long long stride) {
+    for (int s = 8; s < count; s++) {
+        float4 part = load4(from + s * stride);
+        sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+    }
 }
 
-__device__ __forceinline__ float load1(const float* from) {
-    float value;
-    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(from));
-    return value;
-}
+// n / d for n, d < 2^16, where `magic` is ceil(2^32 / d), or 0 for d = 1.
+__device__ __forceinline__ int divide(int n, u32 magic) { return magic ? __umulhi((u32)n, magic) : n; }
 
 __device__ __forceinline__ u16 to_bf16(float value) {
     u16 bits;
@@ -169,17 +195,23 @@ __device__ __forceinline__ void store_input(u16* x, int part_stride, int at, flo
     if (X_PARTS == 2) x[part_stride + at] = to_bf16(value - from_bf16(high));
 }
 
-// The sample that step `step` begins with; `step_count` gives the plan.
-__device__ float sample_at(const Plan& plan, int step, int b, int t, int d) {
+// The sample that step `step` begins with, after step `last`; that of `step_count` is the plan.
+__device__ float sample_at(const Plan& plan, const Step& last, int step, int b, int t, int d) {
     int length = COLUMNS / BATCH;
     int sample = length * plan.action_dim;
     int at = b * sample + t * plan.action_dim + d;
     if (step == 0) return plan.noise[at];
-    Step last = plan.steps[step - 1];
     float x = load1(plan.x + ((step - 1) & 1) * BATCH * sample + at);
-    float output = plan.output_bias[d];
-    for (int s = 0; s < plan.output_splits; s++)
-        output += load1(plan.output + (s * plan.action_dim + d) * COLUMNS + b * length + t);
+    float output = plan.output_bias[d], parts[8];
+    for (int s = 0; s < plan.output_splits; s += 8) {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (s + i < plan.output_splits)
+                parts[i] = load1(plan.output + ((s + i) * plan.action_dim + d) * COLUMNS + b * length + t);
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (s + i < plan.output_splits) output += parts[i];
+    }
     float clean = fminf(fmaxf(last.clean_x * x + last.clean_output * output, -1.0f), 1.0f);
     float next = last.of_clean * clean + last.of_x * x + last.of_output * output;
     // `clamp` drops NaN: what is not finite must stay so, to be seen.
@@ -188,25 +220,84 @@ __device__ float sample_at(const Plan& plan, int step, int b, int t, int d) {
     return next;
 }
 
-// Writes the input of an item to shared memory as bf16: [part][BATCH * (length + 4)][range + 8], two rows of zeros before
-// and after each sample.
-__device__ void load_input(const Plan& plan, const Phase& phase, int step, int item, u16* x, float4* v, float2* sums,
-                           float2* norms) {
+// What a thread needs for the input of an item and does not depend on the layer before: it is fetched, and computed, while
+// that layer's blocks are waited for.
+struct Ready {
+    int at[ROUNDS], x[ROUNDS];  // in the source, less than 0 for nothing; in shared memory
+    float bias[ROUNDS], shortcut_bias[ROUNDS], gamma[ROUNDS], beta[ROUNDS];
+    float step_scale[ROUNDS], step_shift[ROUNDS], scale[ROUNDS], shift[ROUNDS];
+    int base[N_TILES];          // of the columns that this lane reads, in shared memory
+    Step last;                  // the sampler's step that makes the input, if it is the noisy sample
+};
+
+__device__ __forceinline__ const Source& source_of(const Phase& phase, int item) {
+    return phase.source[phase.sources == 2 && item / phase.row_tiles * phase.range >= phase.source[1].first];
+}
+
+__device__ void prepare(const Plan& plan, const Phase& phase, int step, int item, u16* x, int* offsets, Ready& ready) {
     int range = phase.range, length = phase.length, pitch = range + 8, rows = length + 4;
-    int part_stride = BATCH * rows * pitch;
+    int part_stride = BATCH * rows * pitch, lane = threadIdx.x % 32;
     int split = item / phase.row_tiles;
-    bool keeper = item % phase.row_tiles == 0;
+    int parity = (item - split * phase.row_tiles) / (phase.row_tiles / phase.parities);
+    if (threadIdx.x < phase.all_entries)
+        offsets[threadIdx.x] = phase.part[threadIdx.x] * part_stride + phase.shift[parity][threadIdx.x] * pitch;
     for (int i = threadIdx.x; i < X_PARTS * BATCH * 4 * (range / 2); i += CONSUMERS) {
-        int c = i % (range / 2), r = i / (range / 2);
+        int r = divide(i * 2, phase.by_range), c = i - r * (range / 2);
         int row = (r / 4) * rows + (r % 4 < 2 ? r % 4 : length + r % 4);
         ((u32*)x)[row * (pitch / 2) + c] = 0;
     }
+    int columns = BATCH * phase.positions;
+#pragma unroll
+    for (int j = 0; j < N_TILES; j++) {
+        int n = min(j * 8 + lane / 4, columns - 1);
+        int sample = BATCH == 1 ? 0 : divide(n, phase.by_positions);
+        ready.base[j] = (sample * rows + (n - sample * phase.positions) * phase.stride + 2) * pitch + (lane % 4) * 2;
+    }
+    if (phase.sampled) {
+        if (step > 0) ready.last = plan.steps[step - 1];
+        return;
+    }
+    const Source& source = source_of(phase, item);
+    int start = split * range - source.first, quads = length / 4, of_sample = range * quads;
+    bool normed = source.gamma != nullptr, film = source.film >= 0;
+#pragma unroll
+    for (int r = 0; r < ROUNDS; r++) {
+        int q = r * CONSUMERS + threadIdx.x;
+        ready.at[r] = -1;
+        ready.bias[r] = ready.shortcut_bias[r] = ready.beta[r] = 0.0f;
+        ready.gamma[r] = ready.step_scale[r] = 1.0f;
+        ready.step_shift[r] = ready.scale[r] = ready.shift[r] = 0.0f;
+        if (q < BATCH * of_sample) {
+            int b = BATCH == 1 ? 0 : q / of_sample, within = q - b * of_sample, local = divide(within, phase.by_quads);
+            int c = start + local, t = (within - local * quads) * 4;
+            ready.at[r] = c * BATCH * length + b * length + t;
+            ready.x[r] = (b * rows + t + 2) * pitch + local;
+            if (source.bias) ready.bias[r] = __ldg(source.bias + c);
+            if (source.shortcut_bias) ready.shortcut_bias[r] = __ldg(source.shortcut_bias + c);
+            if (normed) ready.gamma[r] = __ldg(source.gamma + c);
+            if (normed) ready.beta[r] = __ldg(source.beta + c);
+            const float* of_step = plan.film_steps + step * plan.film + source.film + c;
+            const float* of_condition = plan.film_condition + b * plan.film + source.film + c;
+            if (film) ready.step_scale[r] = __ldg(of_step);
+            if (film) ready.step_shift[r] = __ldg(of_step + source.channels);
+            if (film) ready.scale[r] = load1(of_condition);
+            if (film) ready.shift[r] = load1(of_condition + source.channels);
+        }
+    }
+}
+
+// Writes the input of an item to shared memory as bf16: [part][BATCH * (length + 4)][range + 8], two rows of zeros before
+// and after each sample.
+__device__ void load_input(const Plan& plan, const Phase& phase, int step, int item, u16* x, float2* sums,
+                           const Ready& ready) {
+    int range = phase.range, length = phase.length, pitch = range + 8, rows = length + 4;
+    int part_stride = BATCH * rows * pitch;
     if (phase.sampled) {
         for (int i = threadIdx.x; i < COLUMNS * range; i += CONSUMERS) {
-            int d = i % range, n = i / range, b = n / length, t = n % length;
+            int n = divide(i, phase.by_range), d = i - n * range, b = n / length, t = n - b * length;
             float value = 0.0f;
             if (d < plan.action_dim) {
-                value = sample_at(plan, step, b, t, d);
+                value = sample_at(plan, ready.last, step, b, t, d);
                 if (item == 0) plan.x[((step & 1) * BATCH + b) * length * plan.action_dim + t * plan.action_dim + d] = value;
             }
             store_input(x, part_stride, (b * rows + t + 2) * pitch + d, value);
@@ -214,85 +305,80 @@ __device__ void load_input(const Plan& plan, const Phase& phase, int step, int i
         consumers_sync();
         return;
     }
-    int start = split * range;
-    const Source& source = phase.source[phase.sources == 2 && start >= phase.source[1].first];
-    start -= source.first;
-    int columns = BATCH * length, quads = length / 4;
-    bool normed = source.gamma != nullptr;
-    // Four time steps of one channel a thread, ordered by sample, group, channel, time.
-    int group = normed ? source.group : range;
-    int of_group = group * quads, groups = range / group, of_sample = groups * of_group;
-    int total = BATCH * of_sample;
+    const Source& source = source_of(phase, item);
+    bool keeper = item % phase.row_tiles == 0 && source.keep, normed = source.gamma != nullptr;
+    int stride = source.channels * BATCH * length;
+    int of_group = source.group * (length / 4);
     int width = of_group & -of_group;
     width = width > 32 ? 32 : width;
-    for (int q0 = threadIdx.x & ~31; q0 < total; q0 += CONSUMERS) {
-        int q = q0 + (threadIdx.x & 31);
-        float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (q < total) {
-            int b = q / of_sample, c = start + (q % of_sample) / quads, t = (q % quads) * 4;
-            const float* from = source.partial + (long long)c * columns + b * length + t;
-            for (int s = 0; s < source.splits; s++) {
-                float4 part = load4(from + (long long)s * source.channels * columns);
-                sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+    int shift_by = __ffs(width) - 1;
+    float4 value[ROUNDS], shortcut[ROUNDS];
+#pragma unroll
+    for (int r = 0; r < ROUNDS; r++) {
+        value[r] = shortcut[r] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (ready.at[r] >= 0) {
+            const float* from = source.partial + ready.at[r];
+            const float* along = source.shortcut + ready.at[r];
+            // Everything that is needed from memory is asked for before anything is waited for; so no sums in between.
+            float4 parts[8], shortcuts[8];
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                if (i < source.splits) parts[i] = load4(from + i * stride);
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                if (i < source.shortcut_splits) shortcuts[i] = load4(along + i * stride);
+            float4 sum = make_float4(ready.bias[r], ready.bias[r], ready.bias[r], ready.bias[r]);
+            float other = ready.shortcut_bias[r];
+            shortcut[r] = make_float4(other, other, other, other);
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                if (i < source.splits)
+                    sum.x += parts[i].x, sum.y += parts[i].y, sum.z += parts[i].z, sum.w += parts[i].w;
+                if (i < source.shortcut_splits)
+                    shortcut[r].x += shortcuts[i].x, shortcut[r].y += shortcuts[i].y, shortcut[r].z += shortcuts[i].z,
+                        shortcut[r].w += shortcuts[i].w;
             }
-            if (source.bias) {
-                float bias = __ldg(source.bias + c);
-                sum.x += bias, sum.y += bias, sum.z += bias, sum.w += bias;
-            }
-            v[q] = sum;
+            add_rest(sum, from, source.splits, stride);
+            add_rest(shortcut[r], along, source.shortcut_splits, stride);
+            value[r] = sum;
         }
-        if (normed) {
-            float2 moments = make_float2(sum.x + sum.y + sum.z + sum.w,
-                                         sum.x * sum.x + sum.y * sum.y + sum.z * sum.z + sum.w * sum.w);
+    }
+    if (normed) {
+#pragma unroll
+        for (int r = 0; r < ROUNDS; r++) {
+            int q = r * CONSUMERS + threadIdx.x;
+            float4 f = value[r];
+            float2 moments = make_float2(f.x + f.y + f.z + f.w, f.x * f.x + f.y * f.y + f.z * f.z + f.w * f.w);
             for (int offset = 1; offset < width; offset *= 2) {
                 moments.x += __shfl_xor_sync(~0u, moments.x, offset);
                 moments.y += __shfl_xor_sync(~0u, moments.y, offset);
             }
-            if (q < total && q % width == 0) sums[q / width] = moments;
+            if (ready.at[r] >= 0 && (q & (width - 1)) == 0) sums[q >> shift_by] = moments;
         }
-    }
-    if (normed) {
         consumers_sync();
-        for (int i = threadIdx.x; i < BATCH * groups; i += CONSUMERS) {
+    }
+#pragma unroll
+    for (int r = 0; r < ROUNDS; r++) {
+        if (ready.at[r] < 0) break;
+        float out[4] = {value[r].x, value[r].y, value[r].z, value[r].w};
+        if (normed) {
             float2 moments = make_float2(0.0f, 0.0f);
-            for (int j = i * (of_group / width); j < (i + 1) * (of_group / width); j++) {
+            int first = divide(r * CONSUMERS + threadIdx.x, phase.by_group) * (of_group >> shift_by);
+            for (int j = first; j < first + (of_group >> shift_by); j++) {
                 moments.x += sums[j].x;
                 moments.y += sums[j].y;
             }
-            float count = (float)(group * length);
-            float mean = moments.x / count;
-            norms[i] = make_float2(mean, rsqrtf(fmaxf(moments.y / count - mean * mean, 0.0f) + 1e-5f));
+            float share = __fdividef(1.0f, (float)(source.group * length)), mean = moments.x * share;
+            float scale = rsqrtf(fmaxf(moments.y * share - mean * mean, 0.0f) + 1e-5f) * ready.gamma[r];
+            float shift = ready.beta[r] - mean * scale;
+            float film_scale = ready.step_scale[r] + ready.scale[r], film_shift = ready.step_shift[r] + ready.shift[r];
+#pragma unroll
+            for (int i = 0; i < 4; i++) out[i] = mish(out[i] * scale + shift) * film_scale + film_shift;
         }
-        consumers_sync();
-    }
-    for (int q = threadIdx.x; q < total; q += CONSUMERS) {
-        int b = q / of_sample, local = (q % of_sample) / quads, c = start + local, t = (q % quads) * 4;
-        float4 sum = v[q];
-        float value[4] = {sum.x, sum.y, sum.z, sum.w};
-        if (normed) {
-            float2 norm = norms[q / of_group];
-            float scale = norm.y * __ldg(source.gamma + c), shift = __ldg(source.beta + c) - norm.x * scale;
-            float film_scale = 1.0f, film_bias = 0.0f;
-            if (source.film >= 0) {
-                const float* of_step = plan.film_steps + (long long)step * plan.film + source.film;
-                const float* of_condition = plan.film_condition + (long long)b * plan.film + source.film;
-                film_scale = __ldg(of_step + c) + load1(of_condition + c);
-                film_bias = __ldg(of_step + source.channels + c) + load1(of_condition + source.channels + c);
-            }
-            for (int i = 0; i < 4; i++) value[i] = mish(value[i] * scale + shift) * film_scale + film_bias;
-        }
-        long long at = (long long)c * columns + b * length + t;
-        if (source.shortcut) {
-            for (int s = 0; s < source.shortcut_splits; s++) {
-                float4 part = load4(source.shortcut + (long long)s * source.channels * columns + at);
-                value[0] += part.x, value[1] += part.y, value[2] += part.z, value[3] += part.w;
-            }
-            if (source.shortcut_bias)
-                for (int i = 0; i < 4; i++) value[i] += __ldg(source.shortcut_bias + c);
-        }
-        if (keeper && source.keep)
-            *(float4*)(source.keep + at) = make_float4(value[0], value[1], value[2], value[3]);
-        for (int i = 0; i < 4; i++) store_input(x, part_stride, (b * rows + t + i + 2) * pitch + local, value[i]);
+        out[0] += shortcut[r].x, out[1] += shortcut[r].y, out[2] += shortcut[r].z, out[3] += shortcut[r].w;
+        if (keeper) *(float4*)(source.keep + ready.at[r]) = make_float4(out[0], out[1], out[2], out[3]);
+#pragma unroll
+        for (int i = 0; i < 4; i++) store_input(x, part_stride, ready.x[r] + i * pitch, out[i]);
     }
     consumers_sync();
 }
@@ -312,93 +398,120 @@ __device__ void write_sums(const Phase& phase, int item, float (*sums)[4], float
     int tiles = phase.row_tiles / phase.parities, parity = tile / tiles;
     int columns = BATCH * phase.positions;
     for (int i = threadIdx.x; i < 16 * columns; i += CONSUMERS) {
-        int row = i / columns, n = i % columns;
+        int row = divide(i, phase.by_columns), n = i - row * columns;
         float sum = 0.0f;
 #pragma unroll
         for (int w = 0; w < WARPS; w++) sum += scratch[(w * 16 + row) * pitch + n];
         int channel = (tile % tiles) * 16 + row;
         if (channel < phase.rows)
-            out[((long long)split * phase.rows + channel) * columns * phase.parities + n * phase.parities + parity] = sum;
+            out[(split * phase.rows + channel) * columns * phase.parities + n * phase.parities + parity] = sum;
     }
-    consumers_sync();
 }
 
-__device__ void multiply_item(const Phase& phase, int item, const u16* x, const uint4* ring, u64* full, u64* empty,
-                              u32& chunk, float* scratch) {
+__device__ void multiply_item(const Phase& phase, int item, const u16* x, const int* offsets, const Ready& ready,
+                              const uint4* ring, u64* full, u64* empty, u32& chunk, float* scratch) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    int pitch = phase.range + 8, rows = phase.length + 4, columns = BATCH * phase.positions;
-    int part_stride = BATCH * rows * pitch;
-    int parity = (item % phase.row_tiles) / (phase.row_tiles / phase.parities);
-    int blocks = phase.range / 16, tiles_across = (columns + 7) / 8;
-    const u16* base[N_TILES];
-#pragma unroll
-    for (int j = 0; j < N_TILES; j++) {
-        int n = min(j * 8 + lane / 4, columns - 1);
-        int row = (n / phase.positions) * rows + (n % phase.positions) * phase.stride + 2;
-        base[j] = x + row * pitch + (lane % 4) * 2;
-    }
-    float sums[N_TILES][4] = {}, shortcut[N_TILES][4] = {};
-    int entry = warp / blocks, block = warp % blocks;
+    int blocks = phase.range / 16, tiles_across = (BATCH * phase.positions + 7) / 8;
+    // Two chains of sums while there are few columns: one product need not wait for the last.
+    constexpr int CHAINS = N_TILES <= 4 ? 2 : 1, UNROLL = N_TILES <= 4 ? 32 / WARPS : 1;
+    float sums[CHAINS][N_TILES][4] = {}, shortcut[N_TILES][4] = {};
+    int entry = 0, block = warp;
+    while (block >= blocks) block -= blocks, entry++;
     for (int tile0 = 0; tile0 < phase.tiles; tile0 += CHUNK, chunk++) {
         u32 stage = chunk % STAGES;
-        barrier_wait(&full[stage], (chunk / STAGES) & 1);
-        const uint4* weights = ring + (long long)stage * CHUNK * 32 + lane;
         int end = min(CHUNK, phase.tiles - tile0);
-        for (int tile = warp; tile < end; tile += WARPS) {
-            uint4 a = weights[tile * 32];
-            int offset = phase.part[entry] * part_stride + phase.shift[parity][entry] * pitch + block * 16;
-            bool main = entry < phase.entries;
+        barrier_wait(&full[stage], (chunk / STAGES) & 1);
+        const uint4* weights = ring + stage * CHUNK * 32 + lane;
+        for (int tile = warp; tile < end; tile += UNROLL * WARPS) {
+            uint4 a[UNROLL];
+            u32 b0[UNROLL][N_TILES], b1[UNROLL][N_TILES];
+            bool main[UNROLL];
 #pragma unroll
-            for (int j = 0; j < N_TILES; j++) {
-                if (j < tiles_across) {
-                    u32 b0 = *(const u32*)(base[j] + offset), b1 = *(const u32*)(base[j] + offset + 8);
-                    // Not `main ? sums : shortcut`, which would put both in memory.
-                    if (main)
-                        multiply(sums[j], a, b0, b1);
-                    else
-                        multiply(shortcut[j], a, b0, b1);
+            for (int u = 0; u < UNROLL; u++) {
+                if (tile + u * WARPS < end) {
+                    a[u] = weights[(tile + u * WARPS) * 32];
+                    int offset = offsets[entry] + block * 16;
+                    main[u] = entry < phase.entries;
+#pragma unroll
+                    for (int j = 0; j < N_TILES; j++)
+                        if (j < tiles_across) {
+                            b0[u][j] = *(const u32*)(x + ready.base[j] + offset);
+                            b1[u][j] = *(const u32*)(x + ready.base[j] + offset + 8);
+                        }
+                    block += WARPS;
+                    while (block >= blocks) block -= blocks, entry++;
                 }
             }
-            block += WARPS;
-            while (block >= blocks) block -= blocks, entry++;
+#pragma unroll
+            for (int u = 0; u < UNROLL; u++)
+#pragma unroll
+                for (int j = 0; j < N_TILES; j++)
+                    if (tile + u * WARPS < end && j < tiles_across) {
+                        // Not `main ? sums : shortcut`, which would put both in memory.
+                        if (main[u])
+                            multiply(sums[u % CHAINS][j], a[u], b0[u][j], b1[u][j]);
+                        else
+                            multiply(shortcut[j], a[u], b0[u][j], b1[u][j]);
+                    }
         }
         __syncwarp();
         if (lane == 0) barrier_arrive(&empty[stage]);
     }
-    write_sums(phase, item, sums, scratch, phase.out);
-    if (phase.out_shortcut) write_sums(phase, item, shortcut, scratch, phase.out_shortcut);
+    if (CHAINS == 2)
+#pragma unroll
+        for (int j = 0; j < N_TILES; j++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) sums[0][j][i] += sums[CHAINS - 1][j][i];
+    write_sums(phase, item, sums[0], scratch, phase.out);
+    if (phase.out_shortcut) {
+        consumers_sync();
+        write_sums(phase, item, shortcut, scratch, phase.out_shortcut);
+    }
 }
 
-__device__ __forceinline__ void fetch(Phase* to, const Phase* from) {
-    for (int i = threadIdx.x; i < (int)(sizeof(Phase) / 4); i += CONSUMERS) ((u32*)to)[i] = __ldg((const u32*)from + i);
-}
-
-extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1) plan_kernel(const Plan plan) {
+#if CLUSTER
+extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(CONSUMERS + 32, 1)
+#else
+extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1)
+#endif
+    plan_kernel(const Plan plan) {
     extern __shared__ __align__(128) unsigned char shared[];
     uint4* ring = (uint4*)shared;
     u16* x = (u16*)(shared + STAGES * CHUNK * 512);
-    float4* v = (float4*)((unsigned char*)x + plan.x_bytes);
-    float* scratch = (float*)((unsigned char*)v + plan.v_bytes);
-    float2* sums = (float2*)(scratch + WARPS * 16 * N_TILES * 8);
-    float2* norms = sums + 1024;
-    __shared__ u64 full[STAGES], empty[STAGES];
-    __shared__ Phase current[2];
+    float2* sums = (float2*)((unsigned char*)x + plan.x_bytes);
+    float* scratch = (float*)(sums + ROUNDS * CONSUMERS);
+    Phase* phases = (Phase*)(scratch + plan.scratch);
+    for (int i = threadIdx.x; i < plan.phase_count * (int)(sizeof(Phase) / 4); i += CONSUMERS + 32)
+        ((u32*)phases)[i] = __ldg((const u32*)plan.phases + i);
+    __shared__ u64 full[STAGES], empty[STAGES], cluster_barrier;
+    __shared__ int offsets[ENTRIES];
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
             barrier_init(&full[i], 1);
             barrier_init(&empty[i], WARPS);
         }
+        barrier_init(&cluster_barrier, CLUSTER ? CLUSTER : 1);
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncthreads();
+#if CLUSTER
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
 
     if (threadIdx.x >= CONSUMERS) {
         if (threadIdx.x % 32 != 0) return;
         u32 chunk = 0;
+        u64 policy;
+#if CLUSTER
+        asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+#else
+        // More weights than the cache holds come by once a step: they must not drive out what passes between layers.
+        asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+#endif
         for (int step = 0; step < plan.step_count; step++)
             for (int p = 0; p < plan.phase_count; p++) {
-                const uint4* weights = plan.phases[p].weights;
-                int items = plan.phases[p].items, tiles = plan.phases[p].tiles;
+                const uint4* weights = phases[p].weights;
+                int items = phases[p].items, tiles = phases[p].tiles;
                 for (int item = blockIdx.x; item < items; item += gridDim.x)
                     for (int tile0 = 0; tile0 < tiles; tile0 += CHUNK, chunk++) {
                         u32 stage = chunk % STAGES;
@@ -406,13 +519,13 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1) plan_kernel(cons
                         barrier_wait(&empty[stage], ((chunk / STAGES) & 1) ^ 1);
                         u32 bytes = min(CHUNK, tiles - tile0) * 512;
                         copy_chunk(ring + (long long)stage * CHUNK * 32,
-                                   weights + ((long long)item * tiles + tile0) * 32, bytes, &full[stage]);
+                                   weights + ((long long)item * tiles + tile0) * 32, bytes, &full[stage], policy);
                     }
             }
         return;
     }
 
-    // FiLM's part that depends on the condition; the first layer does not need it, and a barrier follows that layer.
+    // FiLM's part that depends on the condition.
     for (int i = threadIdx.x; i < BATCH * plan.condition_dim; i += CONSUMERS) scratch[i] = mish(plan.condition[i]);
     consumers_sync();
     for (int i = blockIdx.x * CONSUMERS + threadIdx.x; i < BATCH * plan.film; i += gridDim.x * CONSUMERS) {
@@ -424,24 +537,33 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1) plan_kernel(cons
     }
     consumers_sync();
 
-    u32 chunk = 0, target = 0;
-    fetch(&current[0], plan.phases);
+    grid_arrive(plan.arrived, &cluster_barrier);
+    grid_wait(plan.arrived, &cluster_barrier, 0);
+    u32 chunk = 0, turn = 1;
+    Ready ready;
+    if (blockIdx.x < phases[0].items) prepare(plan, phases[0], 0, blockIdx.x, x, offsets, ready);
     consumers_sync();
-    for (int step = 0, turn = 0; step < plan.step_count; step++)
-        for (int p = 0; p < plan.phase_count; p++, turn ^= 1) {
-            const Phase& phase = current[turn];
-            fetch(&current[turn ^ 1], plan.phases + (p + 1 < plan.phase_count ? p + 1 : 0));
+    for (int step = 0; step < plan.step_count; step++)
+        for (int p = 0; p < plan.phase_count; p++, turn++) {
+            const Phase& phase = phases[p];
             for (int item = blockIdx.x; item < phase.items; item += gridDim.x) {
-                load_input(plan, phase, step, item, x, v, sums, norms);
-                multiply_item(phase, item, x, ring, full, empty, chunk, scratch);
+                if (item != blockIdx.x) {
+                    consumers_sync();
+                    prepare(plan, phase, step, item, x, offsets, ready);
+                }
+                load_input(plan, phase, step, item, x, sums, ready);
+                multiply_item(phase, item, x, offsets, ready, ring, full, empty, chunk, scratch);
             }
-            target += gridDim.x;
-            grid_sync(plan.arrived, target);
+            grid_arrive(plan.arrived, &cluster_barrier);
+            bool more = p + 1 < plan.phase_count;
+            const Phase& next = phases[more ? p + 1 : 0];
+            if (blockIdx.x < next.items) prepare(plan, next, more ? step : step + 1, blockIdx.x, x, offsets, ready);
+            grid_wait(plan.arrived, &cluster_barrier, turn);
         }
     int sample = COLUMNS / BATCH * plan.action_dim;
     for (int i = blockIdx.x * CONSUMERS + threadIdx.x; i < BATCH * sample; i += gridDim.x * CONSUMERS) {
         int b = i / sample, t = (i % sample) / plan.action_dim, d = i % plan.action_dim;
-        plan.samples[i] = sample_at(plan, plan.step_count, b, t, d);
+        plan.samples[i] = sample_at(plan, plan.steps[plan.step_count - 1], plan.step_count, b, t, d);
     }
     // The next plan counts from zero again: the last block to come here clears the count.
     consumers_sync();

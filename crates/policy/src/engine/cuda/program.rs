@@ -1,17 +1,24 @@
 //! The list of layers with addresses: what the kernel walks through at one batch size.
 
 use super::layers::{Input, Kind, Layer, Layers, Shortcut};
-use super::layout::{ENTRIES, Phase, Source};
+use super::layout::{ENTRIES, Phase, Source, magic};
 use super::pack::{Cut, input_parts, pack_item};
 use crate::PolicyFailure;
 use crate::cuda::{Buffer, Gpu};
 use crate::engine::HostNetwork;
+
+/// Blocks of a cluster, and how many bytes of weights they stream fast enough for a barrier among few to be worth more than
+/// the bandwidth of all.
+const CLUSTER: usize = 16;
+const CLUSTER_BYTES: usize = 24 << 20;
 
 /// The network on the device, packed: the same for every batch size.
 pub(super) struct Packed {
     pub layers: Layers,
     pub cuts: Vec<Cut>,
     pub parts: usize,
+    /// Blocks that run as one cluster; 0 where the whole device works on a plan.
+    pub cluster: usize,
     weights: Buffer<u16>,
     /// Where each layer's weights begin.
     offsets: Vec<usize>,
@@ -30,7 +37,8 @@ pub(super) struct Program {
     pub output: u64,
     pub output_splits: usize,
     pub x_bytes: usize,
-    pub v_bytes: usize,
+    /// Rounds of loads, of four numbers a thread, that the largest input of an item takes.
+    pub rounds: usize,
     /// Partial sums and kept inputs, which the phases point into.
     _sums: Vec<[Buffer<f32>; 3]>,
 }
@@ -41,10 +49,12 @@ impl Packed {
     pub fn new(gpu: &Gpu, network: &HostNetwork, parts: usize) -> Result<Self, PolicyFailure> {
         let layers = Layers::new(&network.config, network.predicted, network.action_dim);
         let groups = network.config.n_groups;
+        let cluster = if network.list.count() * 2 * parts <= CLUSTER_BYTES { CLUSTER } else { 0 };
+        let blocks = if cluster > 0 { cluster } else { gpu.multiprocessors };
         let cuts: Vec<Cut> = layers
             .layers
             .iter()
-            .map(|layer| cut(layer, groups, parts, gpu.multiprocessors))
+            .map(|layer| cut(layer, groups, parts, blocks))
             .collect::<Result<_, _>>()
             .map_err(PolicyFailure::Device)?;
         let packed = pack(network, &layers.layers, &cuts, parts);
@@ -66,6 +76,7 @@ impl Packed {
             layers,
             cuts,
             parts,
+            cluster,
             weights,
             offsets,
             groups,
@@ -96,7 +107,7 @@ impl Packed {
                 Ok([Buffer::zeroed(gpu, sums)?, Buffer::zeroed(gpu, shortcut)?, Buffer::zeroed(gpu, kept)?])
             })
             .collect::<Result<_, PolicyFailure>>()?;
-        let phases: Vec<Phase> = (0..self.cuts.len()).map(|index| self.phase(index, &sums)).collect();
+        let phases: Vec<Phase> = (0..self.cuts.len()).map(|index| self.phase(index, batch, &sums)).collect();
         let last = self.cuts.len() - 1;
         let most = |bytes: &dyn Fn(&Layer, &Cut) -> usize| {
             self.layers.layers.iter().zip(&self.cuts).map(|(layer, cut)| bytes(layer, cut)).max().unwrap_or(0)
@@ -109,12 +120,12 @@ impl Packed {
             output_splits: self.cuts[last].splits,
             x_bytes: most(&|layer, cut| x_parts * batch * (layer.length + 4) * (cut.range + 8) * 2)
                 .next_multiple_of(16),
-            v_bytes: most(&|layer, cut| batch * layer.length * cut.range * 4),
+            rounds: most(&|layer, cut| batch * layer.length * cut.range).div_ceil(4 * super::CONSUMERS),
             _sums: sums,
         })
     }
 
-    fn phase(&self, index: usize, sums: &[[Buffer<f32>; 3]]) -> Phase {
+    fn phase(&self, index: usize, batch: usize, sums: &[[Buffer<f32>; 3]]) -> Phase {
         let (layer, cut) = (&self.layers.layers[index], self.cuts[index]);
         let mut source = [Source::default(); 2];
         let mut first = 0;
@@ -146,9 +157,15 @@ impl Packed {
             entries: cut.entries as i32,
             all_entries: cut.all_entries as i32,
             sampled: i32::from(sampled),
+            by_quads: magic(layer.length / 4),
+            by_group: magic(
+                source.iter().map(|source| source.group as usize).max().unwrap_or(1) * layer.length / 4,
+            ),
+            by_positions: magic(layer.positions()),
+            by_columns: magic(batch * layer.positions()),
+            by_range: magic(cut.range),
             shift: [[0; ENTRIES]; 2],
             part: [0; ENTRIES],
-            unused: 0,
         };
         for entry in 0..cut.all_entries {
             phase.part[entry] = parts[entry % self.parts];

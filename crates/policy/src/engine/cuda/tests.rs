@@ -209,7 +209,9 @@ fn the_kernel_plans_as_the_graph_does() {
         (&[256, 512, 1024], 2, true),
     ] {
         let network = network(dims, action_dim, scale);
-        for (precision, bound) in [(Precision::F32, 1e-4), (Precision::Bf16, 2e-2)] {
+        for precision in [Precision::F32, Precision::Bf16] {
+            // Untrained networks far from the data: what trained ones are held to is room enough.
+            let bound = if precision == Precision::F32 { 1e-4 } else { precision.tolerance() };
             let Some(mut engine) = on_gpu(&network, precision) else { return };
             let mut graph = GraphEngine::new(network.clone(), DeviceChoice::Cpu).unwrap();
             for sampler in [SamplerConfig::ddim(1), SamplerConfig::ddim(10), SamplerConfig::ddpm(5)] {
@@ -217,7 +219,10 @@ fn the_kernel_plans_as_the_graph_does() {
                 let draws = 1 + steps.iter().filter(|step| step.deviation > 0.0).count();
                 engine.set_steps(&steps).unwrap();
                 graph.set_steps(&steps).unwrap();
-                for batch in [1, 2, 4] {
+                for batch in [1, 2, 4, 7, 64] {
+                    if batch > engine.largest_batch() {
+                        continue;
+                    }
                     let sample = batch * 16 * action_dim;
                     let (conditions, noise) = (numbers(4, batch * 10), numbers(5, draws * sample));
                     let (mut is, mut again, mut want) =
@@ -244,7 +249,10 @@ fn how_long_plans_take() {
         for precision in [Precision::Bf16, Precision::F32] {
             let Some(mut engine) = on_gpu(&network, precision) else { return };
             engine.set_steps(&steps(SamplerConfig::ddim(10))).unwrap();
-            for batch in [1, 2, 4] {
+            for batch in [1, 2, 4, 8, 32, 256] {
+                if batch > engine.largest_batch() {
+                    continue;
+                }
                 let (conditions, noise) = (numbers(4, batch * 10), numbers(5, batch * 32));
                 let mut samples = vec![0.0; batch * 32];
                 let mut times: Vec<f64> = (0..300)

@@ -185,6 +185,9 @@ impl DiffusionPolicy {
             .zip(seeds.chunks(share))
             .zip(conditions.chunks((share * width).max(1)).chain(std::iter::repeat(&[][..])))
             .collect();
+        // A single part is planned by all threads together.
+        let together = if parts.len() == 1 { self.engines.len() } else { 1 };
+        self.engines[0].use_threads(together);
         let mut parts = parts.into_iter();
         let plan =
             |engine: &mut Box<dyn PlanEngine>, samples: &mut [f32], seeds: &[u64], conditions: &[f32]| {

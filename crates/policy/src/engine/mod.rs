@@ -115,6 +115,9 @@ pub(crate) trait PlanEngine: Send {
 
     /// Another engine for another thread, over the same weights; `None` where one engine uses the whole device.
     fn another(&self) -> Option<Box<dyn PlanEngine>>;
+
+    /// Makes each plan on up to so many threads, from one on, where the engine can; what is planned stays the same.
+    fn use_threads(&mut self, _threads: usize) {}
 }
 
 /// The engine for a network.

@@ -11,6 +11,7 @@ mod machine;
 mod memory;
 mod network;
 mod pack;
+mod pool;
 mod portable;
 #[cfg(test)]
 mod reference;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use self::machine::Machine;
 use self::memory::Aligned;
 use self::network::{Network, Workspace};
+use self::pool::Pool;
 use super::{HostNetwork, PlanEngine, Precision};
 use crate::PolicyFailure;
 use crate::sampler::SamplerStep;
@@ -40,6 +42,9 @@ pub(crate) struct CpuEngine {
     /// FiLM's part of each step.
     of_steps: Arc<Aligned>,
     work: Workspace,
+    /// Threads of a plan, and those that help.
+    threads: usize,
+    pool: Option<Pool>,
 }
 
 impl CpuEngine {
@@ -51,7 +56,8 @@ impl CpuEngine {
     fn on(network: &HostNetwork, precision: Precision, machine: Machine) -> Self {
         let network = Arc::new(Network::new(network, machine));
         let work = network.workspace(1);
-        Self { network, precision, steps: Vec::new(), of_steps: Arc::new(Aligned::zeroed(0)), work }
+        let of_steps = Arc::new(Aligned::zeroed(0));
+        Self { network, precision, steps: Vec::new(), of_steps, work, threads: 1, pool: None }
     }
 }
 
@@ -81,8 +87,10 @@ impl PlanEngine for CpuEngine {
         let (start, mut draws) = noise.split_at(samples.len());
         samples.copy_from_slice(start);
         let width = self.network.film.width();
+        let mut pool = self.pool.as_mut().filter(|_| self.threads > 1);
+        let _awake = pool.as_deref().map(Pool::wake);
         for (step, of_step) in self.steps.iter().zip(self.of_steps.numbers::<f32>().chunks_exact(width)) {
-            let outputs = self.network.forward(&mut self.work, of_step, samples);
+            let outputs = self.network.forward(&mut self.work, pool.as_deref_mut(), of_step, samples);
             let outputs = outputs.chunks_exact(outputs.len() / (batch * predicted));
             for (sample, output) in samples.chunks_exact_mut(action_dim).zip(outputs) {
                 sample.iter_mut().zip(output).for_each(|(x, output)| *x = step.next_mean(*x, *output));
@@ -104,7 +112,16 @@ impl PlanEngine for CpuEngine {
             steps: self.steps.clone(),
             of_steps: Arc::clone(&self.of_steps),
             work: self.network.workspace(1),
+            threads: 1,
+            pool: None,
         }))
+    }
+
+    fn use_threads(&mut self, threads: usize) {
+        if threads > 1 && self.pool.is_none() {
+            self.pool = Pool::new(threads);
+        }
+        self.threads = threads;
     }
 }
 

@@ -4,6 +4,7 @@ use super::film::Film;
 use super::machine::Machine;
 use super::memory::Aligned;
 use super::pack::{Convolution, Geometry};
+use super::pool::Pool;
 use super::rows::{After, Normalise};
 use super::signal::{Signal, padded};
 use crate::engine::HostNetwork;
@@ -172,7 +173,13 @@ impl Network {
 
     /// The network's output for noisy `samples` `[B, Tp, Da]` at the step whose FiLM parameters `of_step` are: rows
     /// `[B, Tp, padded Da]`.
-    pub fn forward<'a>(&self, work: &'a mut Workspace, of_step: &[f32], samples: &[f32]) -> &'a [f32] {
+    pub fn forward<'a>(
+        &self,
+        work: &'a mut Workspace,
+        pool: Option<&mut Pool>,
+        of_step: &[f32],
+        samples: &[f32],
+    ) -> &'a [f32] {
         let batch = samples.len() / (self.predicted * self.action_dim);
         let rows = work.signals[0].reshape(self.action_dim, self.predicted, batch);
         let columns = padded(self.action_dim);
@@ -180,7 +187,7 @@ impl Network {
             row[..self.action_dim].copy_from_slice(sample);
             row[self.action_dim..].fill(0.0);
         }
-        let mut pass = Forward { network: self, work, of_step, batch };
+        let mut pass = Forward { network: self, work, pool, of_step, batch };
         pass.make_words(0);
         let mut now = 0;
         let mut length = self.predicted;
@@ -208,7 +215,7 @@ impl Network {
             }
         }
         pass.block(&self.last_block, &[now], Then::Nothing, 1 - now);
-        self.last.run(&self.machine, &[&work.signals[1 - now]], batch, length, work.sums.numbers_mut());
+        self.last.run(&self.machine, None, &[&work.signals[1 - now]], batch, length, work.sums.numbers_mut());
         &work.sums.numbers()[..batch * length * columns]
     }
 }
@@ -230,6 +237,7 @@ impl Workspace {
 struct Forward<'a> {
     network: &'a Network,
     work: &'a mut Workspace,
+    pool: Option<&'a mut Pool>,
     of_step: &'a [f32],
     batch: usize,
 }
@@ -257,7 +265,14 @@ impl Forward<'_> {
             Some(convolution) => {
                 let Workspace { signals, shortcut, .. } = &mut *self.work;
                 let (length, rows) = (signals[HIDDEN].length, shortcut.numbers_mut());
-                convolution.run(&self.network.machine, &parts(signals, inputs), self.batch, length, rows);
+                convolution.run(
+                    &self.network.machine,
+                    self.pool.as_deref_mut(),
+                    &parts(signals, inputs),
+                    self.batch,
+                    length,
+                    rows,
+                );
                 Then::AddShortcut
             }
             None => Then::AddSignal(inputs[0]),
@@ -271,7 +286,14 @@ impl Forward<'_> {
         let length = signals[inputs[0]].length;
         let channels = block.convolution.output_channels;
         let columns = padded(channels);
-        block.convolution.run(machine, &parts(signals, inputs), self.batch, length, sums.numbers_mut());
+        block.convolution.run(
+            machine,
+            self.pool.as_deref_mut(),
+            &parts(signals, inputs),
+            self.batch,
+            length,
+            sums.numbers_mut(),
+        );
         let mut target = std::mem::take(&mut signals[output]);
         let rows = target.reshape(channels, length, self.batch).chunks_exact_mut(length * columns);
         for (sample, (output, rows)) in rows.zip(sums.numbers().chunks_exact(length * columns)).enumerate() {
@@ -299,7 +321,14 @@ impl Forward<'_> {
         let signals = &mut self.work.signals;
         let mut target = std::mem::take(&mut signals[output]);
         let rows = target.reshape(convolution.output_channels, length, self.batch);
-        convolution.run(&self.network.machine, &[&signals[input]], self.batch, length, rows);
+        convolution.run(
+            &self.network.machine,
+            self.pool.as_deref_mut(),
+            &[&signals[input]],
+            self.batch,
+            length,
+            rows,
+        );
         signals[output] = target;
         self.make_words(output);
     }

@@ -3,6 +3,7 @@
 use super::kernel::LANES;
 use super::machine::{Lines, Machine};
 use super::memory::Aligned;
+use super::pool::Pool;
 use super::signal::{Signal, padded};
 use super::sweep::Sweep;
 use super::tile::Tile;
@@ -116,8 +117,16 @@ impl Convolution {
         self.passes.iter().map(|pass| pass.largest_sum).max().unwrap_or(0)
     }
 
-    /// Writes rows `[B, steps, padded channels]`.
-    pub fn run(&self, machine: &Machine, inputs: &[&Signal], batch: usize, steps: usize, rows: &mut [f32]) {
+    /// Writes rows `[B, steps, padded channels]`, with the help of a pool if there is one.
+    pub fn run(
+        &self,
+        machine: &Machine,
+        mut pool: Option<&mut Pool>,
+        inputs: &[&Signal],
+        batch: usize,
+        steps: usize,
+        rows: &mut [f32],
+    ) {
         let columns = padded(self.output_channels);
         assert!(rows.len() >= batch * steps * columns, "rows for fewer outputs");
         let blocks = columns / LANES;
@@ -164,7 +173,12 @@ impl Convolution {
                 },
             };
             // SAFETY: what the sweep spans of signal, weights, bias, scales, factors and rows was checked just above.
-            unsafe { machine.sweep(&over) };
+            unsafe {
+                match &mut pool {
+                    Some(pool) => pool.sweep(machine, &over),
+                    None => machine.sweep(&over),
+                }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use super::kernel::{Kernel, LANES};
 use super::tile::Tile;
 
 /// A pass over all output channels, samples and steps.
+#[derive(Clone, Copy)]
 pub(super) struct Sweep {
     pub taps: usize,
     pub stride: usize,
@@ -42,6 +43,23 @@ pub(super) unsafe fn sweep<K: Kernel>(sweep: &Sweep) {
 }
 
 impl Sweep {
+    /// Into how many parts it can be cut for several threads.
+    pub fn parts(&self) -> usize {
+        self.blocks.div_ceil(self.blocks_of_a_part())
+    }
+
+    /// Blocks of a part: as many as the widest tiles take, unless fewer than four parts were left.
+    fn blocks_of_a_part(&self) -> usize {
+        (self.blocks / 4).clamp(1, 4)
+    }
+
+    /// The part with this number.
+    pub fn part(&self, number: usize) -> Self {
+        let first = number * self.blocks_of_a_part();
+        let blocks = self.blocks_of_a_part().min(self.blocks - first);
+        Self { blocks, origin: self.at(first, 0, 0), ..*self }
+    }
+
     /// In tiles that span the time axis of one to four samples, where there are any of its length.
     unsafe fn whole<K: Kernel, const TAPS: usize, const STRIDE: usize, const PAD: usize>(&self) {
         let all = (self.blocks, self.batch);
@@ -85,7 +103,7 @@ impl Sweep {
         for block in (from.0..left.0).step_by(V) {
             for sample in (from.1..left.1).step_by(S) {
                 // SAFETY: as the caller promises.
-                unsafe { K::tile::<TAPS, STRIDE, PAD, true, V, S, N>(&self.at::<K>(block, sample, 0)) };
+                unsafe { K::tile::<TAPS, STRIDE, PAD, true, V, S, N>(&self.at(block, sample, 0)) };
             }
         }
         left
@@ -110,7 +128,7 @@ impl Sweep {
                 while step < self.length {
                     // The last tile begins early enough to be full, unless that would add to its sums twice.
                     let first = if self.origin.bias.is_some() { step.min(self.length - N) } else { step };
-                    let tile = self.at::<K>(block, sample, first);
+                    let tile = self.at(block, sample, first);
                     // SAFETY: as the caller promises.
                     unsafe {
                         if first + N <= self.length {
@@ -126,7 +144,7 @@ impl Sweep {
         }
     }
 
-    fn at<K: Kernel>(&self, block: usize, sample: usize, step: usize) -> Tile {
+    fn at(&self, block: usize, sample: usize, step: usize) -> Tile {
         let origin = &self.origin;
         let output = block * LANES + sample * origin.output_sample + step * origin.output_step;
         // SAFETY: within what the caller of `sweep` vouches for.

@@ -143,6 +143,21 @@ fn a_plan_is_the_same_in_every_batch_and_after_any_other() {
 }
 
 #[test]
+fn a_plan_is_the_same_on_several_threads() {
+    let steps = steps(SamplerConfig::ddpm(3));
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        for host in networks() {
+            let mut engine = CpuEngine::new(&host, precision);
+            let alone = plans(&mut engine, &host, &steps, 5);
+            for threads in [2, 4, 1, 3] {
+                engine.use_threads(threads);
+                assert_eq!(plans(&mut engine, &host, &steps, 5), alone);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_plan_allocates_nothing_once_one_as_large_was_made() {
     let host = push_t(&[16, 32, 64]);
     let steps = steps(SamplerConfig::ddpm(4));
@@ -312,5 +327,15 @@ fn again_and_again(host: &HostNetwork) {
         let mut engine = CpuEngine::new(host, precision);
         println!("{precision:?}: packed in {:?}", start.elapsed());
         println!("{precision:?}: {:.2} ms", plan_takes(&mut engine, host, 1));
+        for threads in [1, 2] {
+            engine.use_threads(threads);
+            plan_takes(&mut engine, host, 1);
+            let start = std::time::Instant::now();
+            (0..20).for_each(|_| drop(plans(&mut engine, host, &steps(SamplerConfig::ddim(10)), 1)));
+            println!(
+                "{precision:?}: {:?} with steps on {threads} threads, by the clock",
+                start.elapsed() / 20
+            );
+        }
     }
 }

@@ -18,6 +18,8 @@ pub struct DiffusionPolicy {
     references: References,
     /// One a thread; at least one.
     engines: Vec<Box<dyn PlanEngine>>,
+    /// On how many threads a batch is planned that a single engine takes.
+    threads_a_plan: usize,
 }
 
 impl DiffusionPolicy {
@@ -35,7 +37,7 @@ impl DiffusionPolicy {
         let schedule = manifest.policy.schedule.build().map_err(PolicyFailure::Config)?;
         let mut engine = engine::open(manifest.host_network(values), options)?;
         engine.set_steps(&manifest.policy.sampler.steps_of(&schedule, manifest.policy.objective))?;
-        Ok(Self { manifest, schedule, references, engines: vec![engine] })
+        Ok(Self { manifest, schedule, references, engines: vec![engine], threads_a_plan: 1 })
     }
 
     /// The policy that training with `config` begins from: seeded first weights, and numbers taken as they are. For
@@ -91,6 +93,14 @@ impl DiffusionPolicy {
         let more: Vec<_> = (1..threads).map_while(|_| self.engines[0].another()).collect();
         self.engines.truncate(1);
         self.engines.extend(more);
+        self
+    }
+
+    /// Shares the work of a single plan among up to `threads` threads, where the device is a CPU. They wait for each
+    /// other hundreds of times a plan without sleeping: worth it on cores that nobody else wants, and slower than one
+    /// thread on others.
+    pub fn with_threads_a_plan(mut self, threads: usize) -> Self {
+        self.threads_a_plan = threads;
         self
     }
 
@@ -185,9 +195,7 @@ impl DiffusionPolicy {
             .zip(seeds.chunks(share))
             .zip(conditions.chunks((share * width).max(1)).chain(std::iter::repeat(&[][..])))
             .collect();
-        // A single part is planned by all threads together.
-        let together = if parts.len() == 1 { self.engines.len() } else { 1 };
-        self.engines[0].use_threads(together);
+        self.engines[0].use_threads(if parts.len() == 1 { self.threads_a_plan } else { 1 });
         let mut parts = parts.into_iter();
         let plan =
             |engine: &mut Box<dyn PlanEngine>, samples: &mut [f32], seeds: &[u64], conditions: &[f32]| {

@@ -1,7 +1,7 @@
 //! More cores for the convolutions of one plan.
 //!
-//! A sweep is cut into parts that whoever is free takes: the planning thread waits for nobody who has not begun, so that
-//! a core that is busy elsewhere costs no time. Sums do not depend on who adds them up.
+//! A sweep is cut into parts that whoever is free takes: the planning thread waits for nobody who has not begun. Sums do
+//! not depend on who adds them up.
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
@@ -74,8 +74,9 @@ impl Pool {
         let number = (shared.open.load(Ordering::Relaxed) >> 32).wrapping_add(1);
         shared.open.store(number << 32 | parts as u64, Ordering::Release);
         while shared.work_on_a_part() {}
+        let mut turns = 0;
         while shared.done.load(Ordering::Acquire) < parts {
-            std::hint::spin_loop();
+            wait(&mut turns);
         }
     }
 }
@@ -91,6 +92,16 @@ impl Drop for Pool {
     }
 }
 
+/// A moment, or, after as many as lie between two sweeps, until others have had this core.
+fn wait(turns: &mut usize) {
+    *turns += 1;
+    if *turns % 1000 == 0 {
+        std::thread::yield_now();
+    } else {
+        std::hint::spin_loop();
+    }
+}
+
 /// See [`Pool::wake`].
 pub(super) struct Awake(Arc<Shared>);
 
@@ -102,11 +113,14 @@ impl Drop for Awake {
 
 impl Shared {
     fn help(&self) {
+        let mut turns = 0;
         while !self.ending.load(Ordering::Acquire) {
             if !self.planning.load(Ordering::Acquire) {
                 std::thread::park();
-            } else if !self.work_on_a_part() {
-                std::hint::spin_loop();
+            } else if self.work_on_a_part() {
+                turns = 0;
+            } else {
+                wait(&mut turns);
             }
         }
     }

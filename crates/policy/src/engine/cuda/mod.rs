@@ -24,7 +24,7 @@ const CHUNK: usize = 64;
 /// Threads of a block that compute; one more warp copies weights.
 const CONSUMERS: usize = 256;
 /// Samples in one launch; what a block holds of the activations grows with them.
-const LARGEST_BATCH: usize = 4;
+const LARGEST_BATCH: usize = 2;
 
 /// See the module.
 pub(crate) struct CudaEngine {
@@ -108,7 +108,10 @@ impl CudaEngine {
         let scratch =
             (CONSUMERS / 32 * 16 * tiles * 8).max((batch * self.film.condition_dim).next_multiple_of(4));
         let moments = program.rounds * CONSUMERS * 8;
-        let fixed = program.x_bytes + moments + scratch * 4 + program.count * size_of::<Phase>();
+        // Eight numbers of its channel for each thread.
+        let numbers = 8 * program.rounds * CONSUMERS * 4;
+        let fixed =
+            program.x_bytes + moments + scratch * 4 + program.count * size_of::<Phase>() + numbers;
         // A little is left for the barriers.
         let left = gpu.shared_bytes.saturating_sub(fixed + 1024);
         let stages = (left / (CHUNK * 512)).min(6);

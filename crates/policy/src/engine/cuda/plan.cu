@@ -195,12 +195,13 @@ __device__ __forceinline__ void store_input(u16* x, int part_stride, int at, flo
     if (X_PARTS == 2) x[part_stride + at] = to_bf16(value - from_bf16(high));
 }
 
-// The sample that step `step` begins with, after step `last`; that of `step_count` is the plan.
-__device__ float sample_at(const Plan& plan, const Step& last, int step, int b, int t, int d) {
+// The sample that step `step` begins with; that of `step_count` is the plan.
+__device__ __forceinline__ float sample_at(const Plan& plan, int step, int b, int t, int d) {
     int length = COLUMNS / BATCH;
     int sample = length * plan.action_dim;
     int at = b * sample + t * plan.action_dim + d;
     if (step == 0) return plan.noise[at];
+    const Step& last = plan.steps[step - 1];
     float x = load1(plan.x + ((step - 1) & 1) * BATCH * sample + at);
     float output = plan.output_bias[d], parts[8];
     for (int s = 0; s < plan.output_splits; s += 8) {
@@ -220,21 +221,30 @@ __device__ float sample_at(const Plan& plan, const Step& last, int step, int b, 
     return next;
 }
 
-// What a thread needs for the input of an item and does not depend on the layer before: it is fetched, and computed, while
-// that layer's blocks are waited for.
+// What a thread needs for the input of an item and does not depend on the layer before: it is computed, and fetched to
+// shared memory, while that layer's blocks are waited for.
 struct Ready {
     int at[ROUNDS], x[ROUNDS];  // in the source, less than 0 for nothing; in shared memory
-    float bias[ROUNDS], shortcut_bias[ROUNDS], gamma[ROUNDS], beta[ROUNDS];
-    float step_scale[ROUNDS], step_shift[ROUNDS], scale[ROUNDS], shift[ROUNDS];
     int base[N_TILES];          // of the columns that this lane reads, in shared memory
-    Step last;                  // the sampler's step that makes the input, if it is the noisy sample
 };
+
+// A channel's numbers, in the order in which they lie in shared memory: one of each for every thread and round.
+enum { BIAS, SHORTCUT_BIAS, GAMMA, BETA, STEP_SCALE, STEP_SHIFT, SCALE, SHIFT, CHANNEL_NUMBERS };
+constexpr int OF_EACH = ROUNDS * CONSUMERS;
+
+__device__ __forceinline__ void fetch(float* to, const float* from, bool present, float otherwise) {
+    if (present)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
+    else
+        *to = otherwise;
+}
 
 __device__ __forceinline__ const Source& source_of(const Phase& phase, int item) {
     return phase.source[phase.sources == 2 && item / phase.row_tiles * phase.range >= phase.source[1].first];
 }
 
-__device__ void prepare(const Plan& plan, const Phase& phase, int step, int item, u16* x, int* offsets, Ready& ready) {
+__device__ __forceinline__ void prepare(const Plan& plan, const Phase& phase, int step, int item, u16* x, int* offsets, float* numbers,
+                                        Ready& ready) {
     int range = phase.range, length = phase.length, pitch = range + 8, rows = length + 4;
     int part_stride = BATCH * rows * pitch, lane = threadIdx.x % 32;
     int split = item / phase.row_tiles;
@@ -253,10 +263,7 @@ __device__ void prepare(const Plan& plan, const Phase& phase, int step, int item
         int sample = BATCH == 1 ? 0 : divide(n, phase.by_positions);
         ready.base[j] = (sample * rows + (n - sample * phase.positions) * phase.stride + 2) * pitch + (lane % 4) * 2;
     }
-    if (phase.sampled) {
-        if (step > 0) ready.last = plan.steps[step - 1];
-        return;
-    }
+    if (phase.sampled) return;
     const Source& source = source_of(phase, item);
     int start = split * range - source.first, quads = length / 4, of_sample = range * quads;
     bool normed = source.gamma != nullptr, film = source.film >= 0;
@@ -264,32 +271,32 @@ __device__ void prepare(const Plan& plan, const Phase& phase, int step, int item
     for (int r = 0; r < ROUNDS; r++) {
         int q = r * CONSUMERS + threadIdx.x;
         ready.at[r] = -1;
-        ready.bias[r] = ready.shortcut_bias[r] = ready.beta[r] = 0.0f;
-        ready.gamma[r] = ready.step_scale[r] = 1.0f;
-        ready.step_shift[r] = ready.scale[r] = ready.shift[r] = 0.0f;
         if (q < BATCH * of_sample) {
             int b = BATCH == 1 ? 0 : q / of_sample, within = q - b * of_sample, local = divide(within, phase.by_quads);
             int c = start + local, t = (within - local * quads) * 4;
             ready.at[r] = c * BATCH * length + b * length + t;
             ready.x[r] = (b * rows + t + 2) * pitch + local;
-            if (source.bias) ready.bias[r] = __ldg(source.bias + c);
-            if (source.shortcut_bias) ready.shortcut_bias[r] = __ldg(source.shortcut_bias + c);
-            if (normed) ready.gamma[r] = __ldg(source.gamma + c);
-            if (normed) ready.beta[r] = __ldg(source.beta + c);
             const float* of_step = plan.film_steps + step * plan.film + source.film + c;
             const float* of_condition = plan.film_condition + b * plan.film + source.film + c;
-            if (film) ready.step_scale[r] = __ldg(of_step);
-            if (film) ready.step_shift[r] = __ldg(of_step + source.channels);
-            if (film) ready.scale[r] = load1(of_condition);
-            if (film) ready.shift[r] = load1(of_condition + source.channels);
+            float* to = numbers + q;
+            fetch(to + BIAS * OF_EACH, source.bias + c, source.bias, 0.0f);
+            fetch(to + SHORTCUT_BIAS * OF_EACH, source.shortcut_bias + c, source.shortcut_bias, 0.0f);
+            if (normed) {
+                fetch(to + GAMMA * OF_EACH, source.gamma + c, true, 0.0f);
+                fetch(to + BETA * OF_EACH, source.beta + c, true, 0.0f);
+                fetch(to + STEP_SCALE * OF_EACH, of_step, film, 1.0f);
+                fetch(to + STEP_SHIFT * OF_EACH, of_step + source.channels, film, 0.0f);
+                fetch(to + SCALE * OF_EACH, of_condition, film, 0.0f);
+                fetch(to + SHIFT * OF_EACH, of_condition + source.channels, film, 0.0f);
+            }
         }
     }
 }
 
 // Writes the input of an item to shared memory as bf16: [part][BATCH * (length + 4)][range + 8], two rows of zeros before
 // and after each sample.
-__device__ void load_input(const Plan& plan, const Phase& phase, int step, int item, u16* x, float2* sums,
-                           const Ready& ready) {
+__device__ __forceinline__ void load_input(const Plan& plan, const Phase& phase, int step, int item, u16* x, float2* sums,
+                                           const float* numbers, const Ready& ready) {
     int range = phase.range, length = phase.length, pitch = range + 8, rows = length + 4;
     int part_stride = BATCH * rows * pitch;
     if (phase.sampled) {
@@ -297,7 +304,7 @@ __device__ void load_input(const Plan& plan, const Phase& phase, int step, int i
             int n = divide(i, phase.by_range), d = i - n * range, b = n / length, t = n - b * length;
             float value = 0.0f;
             if (d < plan.action_dim) {
-                value = sample_at(plan, ready.last, step, b, t, d);
+                value = sample_at(plan, step, b, t, d);
                 if (item == 0) plan.x[((step & 1) * BATCH + b) * length * plan.action_dim + t * plan.action_dim + d] = value;
             }
             store_input(x, part_stride, (b * rows + t + 2) * pitch + d, value);
@@ -327,8 +334,10 @@ __device__ void load_input(const Plan& plan, const Phase& phase, int step, int i
 #pragma unroll
             for (int i = 0; i < 8; i++)
                 if (i < source.shortcut_splits) shortcuts[i] = load4(along + i * stride);
-            float4 sum = make_float4(ready.bias[r], ready.bias[r], ready.bias[r], ready.bias[r]);
-            float other = ready.shortcut_bias[r];
+            if (r == 0) asm volatile("cp.async.wait_all;" ::: "memory");
+            const float* own = numbers + r * CONSUMERS + threadIdx.x;
+            float bias = own[BIAS * OF_EACH], other = own[SHORTCUT_BIAS * OF_EACH];
+            float4 sum = make_float4(bias, bias, bias, bias);
             shortcut[r] = make_float4(other, other, other, other);
 #pragma unroll
             for (int i = 0; i < 8; i++) {
@@ -362,6 +371,7 @@ __device__ void load_input(const Plan& plan, const Phase& phase, int step, int i
         if (ready.at[r] < 0) break;
         float out[4] = {value[r].x, value[r].y, value[r].z, value[r].w};
         if (normed) {
+            const float* own = numbers + r * CONSUMERS + threadIdx.x;
             float2 moments = make_float2(0.0f, 0.0f);
             int first = divide(r * CONSUMERS + threadIdx.x, phase.by_group) * (of_group >> shift_by);
             for (int j = first; j < first + (of_group >> shift_by); j++) {
@@ -369,9 +379,10 @@ __device__ void load_input(const Plan& plan, const Phase& phase, int step, int i
                 moments.y += sums[j].y;
             }
             float share = __fdividef(1.0f, (float)(source.group * length)), mean = moments.x * share;
-            float scale = rsqrtf(fmaxf(moments.y * share - mean * mean, 0.0f) + 1e-5f) * ready.gamma[r];
-            float shift = ready.beta[r] - mean * scale;
-            float film_scale = ready.step_scale[r] + ready.scale[r], film_shift = ready.step_shift[r] + ready.shift[r];
+            float scale = rsqrtf(fmaxf(moments.y * share - mean * mean, 0.0f) + 1e-5f) * own[GAMMA * OF_EACH];
+            float shift = own[BETA * OF_EACH] - mean * scale;
+            float film_scale = own[STEP_SCALE * OF_EACH] + own[SCALE * OF_EACH];
+            float film_shift = own[STEP_SHIFT * OF_EACH] + own[SHIFT * OF_EACH];
 #pragma unroll
             for (int i = 0; i < 4; i++) out[i] = mish(out[i] * scale + shift) * film_scale + film_shift;
         }
@@ -384,7 +395,7 @@ __device__ void load_input(const Plan& plan, const Phase& phase, int step, int i
 }
 
 // Adds what the warps summed, and writes it as one part of the layer's output.
-__device__ void write_sums(const Phase& phase, int item, float (*sums)[4], float* scratch, float* out) {
+__device__ __forceinline__ void write_sums(const Phase& phase, int item, float (*sums)[4], float* scratch, float* out) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     constexpr int pitch = N_TILES * 8;
 #pragma unroll
@@ -408,7 +419,7 @@ __device__ void write_sums(const Phase& phase, int item, float (*sums)[4], float
     }
 }
 
-__device__ void multiply_item(const Phase& phase, int item, const u16* x, const int* offsets, const Ready& ready,
+__device__ __forceinline__ void multiply_item(const Phase& phase, int item, const u16* x, const int* offsets, const Ready& ready,
                               const uint4* ring, u64* full, u64* empty, u32& chunk, float* scratch) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int blocks = phase.range / 16, tiles_across = (BATCH * phase.positions + 7) / 8;
@@ -481,6 +492,7 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1)
     float2* sums = (float2*)((unsigned char*)x + plan.x_bytes);
     float* scratch = (float*)(sums + ROUNDS * CONSUMERS);
     Phase* phases = (Phase*)(scratch + plan.scratch);
+    float* numbers = (float*)(phases + plan.phase_count);
     for (int i = threadIdx.x; i < plan.phase_count * (int)(sizeof(Phase) / 4); i += CONSUMERS + 32)
         ((u32*)phases)[i] = __ldg((const u32*)plan.phases + i);
     __shared__ u64 full[STAGES], empty[STAGES], cluster_barrier;
@@ -541,7 +553,7 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1)
     grid_wait(plan.arrived, &cluster_barrier, 0);
     u32 chunk = 0, turn = 1;
     Ready ready;
-    if (blockIdx.x < phases[0].items) prepare(plan, phases[0], 0, blockIdx.x, x, offsets, ready);
+    if (blockIdx.x < phases[0].items) prepare(plan, phases[0], 0, blockIdx.x, x, offsets, numbers, ready);
     consumers_sync();
     for (int step = 0; step < plan.step_count; step++)
         for (int p = 0; p < plan.phase_count; p++, turn++) {
@@ -549,21 +561,21 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1)
             for (int item = blockIdx.x; item < phase.items; item += gridDim.x) {
                 if (item != blockIdx.x) {
                     consumers_sync();
-                    prepare(plan, phase, step, item, x, offsets, ready);
+                    prepare(plan, phase, step, item, x, offsets, numbers, ready);
                 }
-                load_input(plan, phase, step, item, x, sums, ready);
+                load_input(plan, phase, step, item, x, sums, numbers, ready);
                 multiply_item(phase, item, x, offsets, ready, ring, full, empty, chunk, scratch);
             }
             grid_arrive(plan.arrived, &cluster_barrier);
             bool more = p + 1 < plan.phase_count;
             const Phase& next = phases[more ? p + 1 : 0];
-            if (blockIdx.x < next.items) prepare(plan, next, more ? step : step + 1, blockIdx.x, x, offsets, ready);
+            if (blockIdx.x < next.items) prepare(plan, next, more ? step : step + 1, blockIdx.x, x, offsets, numbers, ready);
             grid_wait(plan.arrived, &cluster_barrier, turn);
         }
     int sample = COLUMNS / BATCH * plan.action_dim;
     for (int i = blockIdx.x * CONSUMERS + threadIdx.x; i < BATCH * sample; i += gridDim.x * CONSUMERS) {
         int b = i / sample, t = (i % sample) / plan.action_dim, d = i % plan.action_dim;
-        plan.samples[i] = sample_at(plan, plan.steps[plan.step_count - 1], plan.step_count, b, t, d);
+        plan.samples[i] = sample_at(plan, plan.step_count, b, t, d);
     }
     // The next plan counts from zero again: the last block to come here clears the count.
     consumers_sync();

@@ -178,10 +178,14 @@ impl<'a> Trainer<'a> {
         std::thread::scope(|scope| {
             let (ready, batches) = sync_channel(BATCHES_AHEAD);
             scope.spawn(move || {
-                // A batch depends on seed and step alone, so it does not matter when it is made. Nobody receives any more
-                // once the training has ended.
-                let batch = |step| data.batch(step, training.batch_size, &schedule, config.policy.objective);
-                (progress.step..training.steps).try_for_each(|step| ready.send(batch(step)))
+                // A batch depends on seed and step alone, so it does not matter when it is made.
+                for step in progress.step..training.steps {
+                    let batch = data.batch(step, training.batch_size, &schedule, config.policy.objective);
+                    if ready.send(batch).is_err() {
+                        // The training has ended before its last step.
+                        break;
+                    }
+                }
             });
             while step < training.steps && !stop.load(Ordering::Relaxed) {
                 let rate = learning_rate(&training.optimizer, step, training.steps);
@@ -196,6 +200,9 @@ impl<'a> Trainer<'a> {
                 }
                 if saves {
                     saved = Some((step, self.save(now(step), report)?));
+                }
+                if validates || saves {
+                    losses.since = Instant::now();
                 }
             }
             Ok::<_, PolicyFailure>(())

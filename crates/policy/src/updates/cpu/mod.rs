@@ -1,16 +1,19 @@
 //! Training on a CPU with kernels of our own: the whole step by hand, gradients too, in memory that is allocated once.
 //!
-//! Signals are `[B, L, C]`, so that convolutions read their windows where they lie (`product`), and everything between
-//! them runs along channels (`norm`). Weights are kept as the products want them, moments and average too: AdamW treats
+//! Signals are `[B, L, C]`, so that convolutions read their windows where they lie (`product`, `tiles`), and everything
+//! between them runs along channels (`norm`). Weights are kept as the products want them, moments and average too: AdamW treats
 //! all numbers alike (`adam`), and only checkpoints need them in the reference's order.
 
 mod adam;
 mod buffer;
+mod lanes;
 mod layers;
 mod norm;
 mod product;
 mod program;
 mod run;
+mod shape;
+mod tiles;
 
 use self::adam::Update;
 use self::buffer::Buffer;

@@ -1,15 +1,8 @@
 //! The denoiser (Chi et al. 2023, section 5.1) as a list of operations over signals, built once.
 
 use super::layers::{Kind, Layer};
+use super::shape::Shape;
 use crate::engine::HostNetwork;
-
-/// Shape of a signal `[B, L, C]`, stored with `pad` rows of zeros before and after every sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub length: usize,
-    pub channels: usize,
-    pub pad: usize,
-}
 
 /// What happens to the gradient of an operation's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

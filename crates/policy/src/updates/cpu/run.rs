@@ -6,7 +6,8 @@ use super::buffer::Buffer;
 use super::layers::Phase;
 use super::norm::{self, Film, Norm, NormGradients};
 use super::product::{Rows, multiply, multiply_transposed, panels_len};
-use super::program::{Flow, NormPlaces, Operation, Program, Shape};
+use super::program::{Flow, NormPlaces, Operation, Program};
+use super::shape::Shape;
 use crate::data::Batch;
 use crate::unet::sinusoidal_embedding;
 
@@ -262,35 +263,6 @@ impl Run {
             }
         }
         self.grads[from] = grad;
-    }
-}
-
-impl Shape {
-    fn stride(self) -> usize {
-        (self.length + 2 * self.pad) * self.channels
-    }
-
-    /// Numbers of some samples, zeros between them included.
-    fn len(self, samples: usize) -> usize {
-        samples * self.stride()
-    }
-
-    /// Where the steps of a sample lie.
-    fn inside(self, sample: usize) -> Range<usize> {
-        let start = sample * self.stride() + self.pad * self.channels;
-        start..start + self.length * self.channels
-    }
-
-    /// Every `stride`th row from `start` on, `steps` of each sample.
-    fn rows(self, samples: usize, start: isize, stride: usize, steps: usize) -> Rows {
-        let start = (self.pad as isize + start) as usize * self.channels;
-        let rows =
-            Rows { start, samples, sample_stride: self.stride(), steps, step_stride: stride * self.channels };
-        // Without a time axis, samples are as good as steps.
-        match self.length + 2 * self.pad {
-            1 => Rows { samples: 1, steps: samples, step_stride: self.channels, ..rows },
-            _ => rows,
-        }
     }
 }
 

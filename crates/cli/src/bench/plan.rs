@@ -33,7 +33,7 @@ pub struct Plan {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     batch: u64,
 
-    /// Threads that share a batch
+    /// Threads that share a batch, or a single plan
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: u64,
 
@@ -98,7 +98,7 @@ impl Plan {
     pub fn run(self, started: Instant) -> anyhow::Result<ExitCode> {
         let (batch, threads) = (usize::try_from(self.batch)?, usize::try_from(self.threads)?);
         let (policy, config) = self.network.open(&self.plan)?;
-        let mut policy = policy.with_threads(threads);
+        let mut policy = policy.with_threads(threads).with_threads_a_plan(threads);
         let shape = [policy.horizon().observed, policy.interface().observation_dim()];
         policy.predict(&requests(shape, batch, 0))?;
         let first_plan_ms = started.elapsed().as_secs_f64() * 1e3;
@@ -150,8 +150,8 @@ impl Plan {
         let precision = policy.precision();
         let bytes = cost.bytes_each_pass(precision);
         let options = PlanOptions { precision: Some(precision), ..self.plan.device.options() };
-        // Threads beyond the batch have nothing to do.
-        let threads = self.threads.min(self.batch) as usize;
+        // One plan is shared by all threads; of several, each is made by one.
+        let threads = if self.batch == 1 { self.threads } else { self.threads.min(self.batch) } as usize;
         let limits: Limits = match device_limits(options, bytes, threads) {
             Ok(limits) => limits,
             Err(error) => {

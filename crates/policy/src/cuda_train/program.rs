@@ -290,9 +290,19 @@ impl<'a> Builder<'a> {
 
     fn product(&mut self, back: bool, mut arguments: Convolution) {
         let [rows, n, time] = [arguments.rows, arguments.n, arguments.t_out].map(|size| size as usize);
-        if arguments.stride == 1 && arguments.splits == 1 && time.is_power_of_two() && time <= SAME_ROWS {
-            let (kernel, tiles) =
-                (["convolve_same", "convolve_same_back"][usize::from(back)], SAME_ROWS * 64);
+        let same = match (arguments.taps, back) {
+            (1, false) => Some(("convolve_same_1", 4)),
+            (1, true) => Some(("convolve_same_back_1", 4)),
+            (3, false) => Some(("convolve_same_3", 2)),
+            (3, true) => Some(("convolve_same_back_3", 2)),
+            (5, false) => Some(("convolve_same_5", 2)),
+            (5, true) => Some(("convolve_same_back_5", 2)),
+            _ => None,
+        };
+        let whole = time.is_power_of_two() && time <= SAME_ROWS;
+        if let Some((kernel, stages)) = same
+            && (arguments.stride == 1 && arguments.splits == 1 && whole)
+        {
             let grid = [n.div_ceil(64), rows.div_ceil(SAME_ROWS)];
             let chunks = (arguments.k as usize).div_ceil(64);
             let blocks = grid[0] * grid[1];
@@ -302,10 +312,11 @@ impl<'a> Builder<'a> {
             }
             let splits = arguments.splits as usize;
             if splits > 1 {
-                arguments.workspace = self.take(blocks * splits * tiles, 4);
+                arguments.workspace = self.take(blocks * splits * SAME_ROWS * 64, 4);
                 arguments.counters = self.counters.take(blocks);
             }
-            let shared_bytes = 1024 + 2 * (6 * 64 * 64 + 3 * SAME_ROWS * 72 + 128);
+            let stage = SAME_ROWS * 72 + arguments.taps as usize * 64 * 64;
+            let shared_bytes = 1024 + 2 * (stages * stage + 128);
             let arguments = Arguments::Convolution(arguments);
             return self.launch(kernel, [grid[0], grid[1], splits], (256, shared_bytes), arguments);
         }
@@ -332,17 +343,21 @@ impl<'a> Builder<'a> {
         let (coarse, fine) = if layer.transposed { (input, slope) } else { (slope, input) };
         let rows = self.samples * coarse.time;
         let together = match taps {
+            1 => Some("weights_of_1_tap"),
             3 => Some("weights_of_3_taps"),
             5 => Some("weights_of_5_taps"),
             _ => None,
         };
         let together =
             together.filter(|_| layer.stride == 1 && fine.time.is_power_of_two() && fine.time <= 16);
-        let (kernel, tiles, shared_bytes) = match together {
-            Some(kernel) => (kernel, outputs.div_ceil(64) * inputs.div_ceil(64), 256 + 4 * 2 * 2 * 64 * 72),
+        let (kernel, tiles, threads, shared_bytes) = match together {
+            Some(kernel) => {
+                let tiles = outputs.div_ceil(64) * inputs.div_ceil(64);
+                (kernel, tiles, 128, 1024 + 2 * (4 * 64 * (64 + 72) + 128))
+            }
             None => {
                 let tiles = taps * outputs.div_ceil(128) * inputs.div_ceil(128);
-                ("convolve_weights", tiles, 3 * 2 * 2 * 64 * 136)
+                ("convolve_weights", tiles, 256, 3 * 2 * 2 * 64 * 136)
             }
         };
         let splits = (2 * BLOCKS / tiles).clamp(1, rows.div_ceil(64).div_ceil(4)).min(MOST_SPLITS);
@@ -367,7 +382,7 @@ impl<'a> Builder<'a> {
             splits: splits as i32,
         };
         let arguments = Arguments::WeightGradient(arguments);
-        self.launch(kernel, [tiles, 1, splits], (256, shared_bytes), arguments);
+        self.launch(kernel, [tiles, 1, splits], (threads, shared_bytes), arguments);
         gradient
     }
 

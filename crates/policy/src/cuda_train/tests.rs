@@ -77,8 +77,8 @@ fn distance(is: &[f32], want: &[f32]) -> (f64, f64) {
     (square(&mut { difference }), square(&mut want.iter().map(|want| f64::from(*want))))
 }
 
-/// The gradients of one step, which are the first moments after it; and what some steps on from there give.
-pub(super) fn agrees_with_the_graph(network: &HostNetwork, size: usize, ours: &mut dyn Updates) {
+/// The gradients of one step, which are the first moments after it; and what `more` steps on from there give.
+pub(super) fn agrees_with_the_graph(network: &HostNetwork, size: usize, more: u64, ours: &mut dyn Updates) {
     let mut reference =
         GraphUpdates::new(network.clone(), &training(size), DeviceChoice::Cpu.into()).unwrap();
     let first = batch(size, 0);
@@ -111,13 +111,13 @@ pub(super) fn agrees_with_the_graph(network: &HostNetwork, size: usize, ours: &m
             (difference / norm).sqrt()
         );
     }
-    for seed in 1..3 {
+    for seed in 1..=more {
         for updates in [&mut reference, &mut *ours] {
             updates.step(&batch(size, seed), 1e-3, 0.5).unwrap();
         }
     }
     let (is, want) = (ours.losses(true).unwrap(), reference.losses(true).unwrap());
-    assert_eq!(is.len(), 3);
+    assert_eq!(is.len() as u64, 1 + more);
     for (is, want) in is.iter().zip(&want) {
         assert!((is / want - 1.0).abs() < 0.01, "a loss of {is}, not {want}");
     }
@@ -142,7 +142,7 @@ fn a_gpu_learns_what_the_graph_learns() {
     {
         let network = network(dims, 64, scales);
         let mut ours = CudaUpdates::new(gpu.clone(), &network, &training(size)).unwrap();
-        agrees_with_the_graph(&network, size, &mut ours);
+        agrees_with_the_graph(&network, size, 3, &mut ours);
     }
 }
 

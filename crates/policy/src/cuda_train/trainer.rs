@@ -20,22 +20,33 @@ use crate::updates::{Learned, Updates};
 const PRELUDE: &str = concat!(include_str!("kernels/prelude.cu"), include_str!("kernels/numbers.cu"));
 const CONVOLUTION: &str = include_str!("kernels/convolution.cu");
 
-/// Kernels in modules that are compiled side by side: the name of each, and what stands before its source.
-const MODULES: [(&str, &str, &str); 5] = [
-    ("train-product", CONVOLUTION, include_str!("kernels/product.cu")),
-    ("train-same", CONVOLUTION, include_str!("kernels/same.cu")),
-    ("train-weights", CONVOLUTION, include_str!("kernels/weights.cu")),
-    ("train-norm", "", include_str!("kernels/norm.cu")),
-    ("train-small", "", include_str!("kernels/small.cu")),
+/// Kernels in modules that are compiled side by side: the name of each, what stands before its source, and how the names
+/// of its kernels begin.
+const MODULES: [(&str, &str, &str, &[&str]); 5] = [
+    (
+        "train-product",
+        CONVOLUTION,
+        include_str!("kernels/product.cu"),
+        &["convolve_64", "convolve_back_64", "convolve_weights"],
+    ),
+    ("train-same", CONVOLUTION, include_str!("kernels/same.cu"), &["convolve_same"]),
+    ("train-weights", CONVOLUTION, include_str!("kernels/weights.cu"), &["weights_of"]),
+    ("train-norm", "", include_str!("kernels/norm.cu"), &["norm"]),
+    (
+        "train-small",
+        "",
+        include_str!("kernels/small.cu"),
+        &["prepare", "activate", "sum_columns", "measure_loss", "adam", "round_weights"],
+    ),
 ];
 
 /// A network in training on one GPU.
 pub(crate) struct CudaUpdates {
     gpu: Gpu,
-    pub(super) plan: StepPlan,
-    pub(super) memory: Buffer<f32>,
-    pub(super) functions: BTreeMap<&'static str, CudaFunction>,
-    pub(super) lanes: [Arc<CudaStream>; LANES],
+    plan: StepPlan,
+    memory: Buffer<f32>,
+    functions: BTreeMap<&'static str, CudaFunction>,
+    lanes: [Arc<CudaStream>; LANES],
     graph: CudaGraph,
     slots: Vec<Slot>,
     /// Slots whose steps may still be under way, oldest first.
@@ -74,11 +85,10 @@ impl CudaUpdates {
         for launch in [&plan.step, &plan.validation, &plan.rounding].into_iter().flatten().filter_map(launch)
         {
             if !functions.contains_key(launch.kernel) {
-                let found = |module: &Module| module.function(launch.kernel, launch.shared_bytes).ok();
-                let function = modules.iter().find_map(found).ok_or_else(|| {
-                    let problem = format!("{} cannot run the kernel `{}`", gpu.name, launch.kernel);
-                    PolicyFailure::Device(problem)
-                })?;
+                let holds = |of: &&[&str]| of.iter().any(|start| launch.kernel.starts_with(start));
+                let module = MODULES.iter().position(|(.., kernels)| holds(kernels));
+                let module = &modules[module.expect("every kernel is in a module")];
+                let function = module.function(launch.kernel, launch.shared_bytes)?;
                 functions.insert(launch.kernel, function);
             }
         }
@@ -243,7 +253,7 @@ impl Drop for CudaUpdates {
     }
 }
 
-pub(super) fn launch(act: &Act) -> Option<&Launch> {
+fn launch(act: &Act) -> Option<&Launch> {
     match act {
         Act::Launch { launch, .. } => Some(launch),
         Act::Wait { .. } => None,
@@ -254,7 +264,7 @@ fn compile(gpu: &Gpu) -> Result<Vec<Module>, PolicyFailure> {
     std::thread::scope(|scope| {
         let compiling: Vec<_> = MODULES
             .iter()
-            .map(|(name, before, source)| {
+            .map(|(name, before, source, _)| {
                 let source = [PRELUDE, before, source].concat();
                 scope.spawn(move || Module::compile(gpu, name, &source, &[]))
             })
@@ -265,7 +275,7 @@ fn compile(gpu: &Gpu) -> Result<Vec<Module>, PolicyFailure> {
 }
 
 /// Asks the lanes for everything in the list.
-pub(super) fn queue(
+fn queue(
     acts: &[Act],
     functions: &BTreeMap<&'static str, CudaFunction>,
     lanes: &[Arc<CudaStream>; LANES],

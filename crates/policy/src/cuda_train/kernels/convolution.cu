@@ -35,6 +35,9 @@ constexpr int PITCH_K = BLOCK_K + 8;
 // Numbers of a row of zeros, which stands for rows beyond a sample's ends.
 constexpr int ZEROS = 128;
 
+// Where 16-byte part `part` of `row` lies in a tile of 64 x 64 numbers; see the prelude.
+__device__ __forceinline__ int swizzled(int row, int part) { return row * 64 + (part ^ (row & 7)) * 8; }
+
 // Bias, addends and rounding of two neighbouring numbers of an output row.
 __device__ __forceinline__ void finish(char* base, const Convolution& p, u64 row, int n, float low, float high) {
     if (p.bias != NONE) {

@@ -2,22 +2,16 @@
 // sample, so activations are brought into shared memory once for all of them. A tile holds whole samples.
 
 constexpr int ROWS = 128, COLUMNS = 64;
-constexpr int A_STAGES = 3, B_STAGES = 6;
-
-// Where 16-byte part `part` of `row` lies in a tile of 64 x 64 numbers; see the prelude.
-__device__ __forceinline__ int swizzled(int row, int part) { return row * 64 + (part ^ (row & 7)) * 8; }
 
 // Output [rows, n] as in product.cu for stride 1: 256 threads make 128 x 64 numbers, or a part of their sums; the block
-// that finishes the last part adds them all, in order. Each warp has 16 rows.
-template <bool TURNED>
+// that finishes the last part adds them all, in order. Each warp has 16 rows. A stage holds 64 input channels of the rows
+// and of all taps' weights.
+template <int TAPS, int STAGES, bool TURNED>
 __device__ __forceinline__ void convolve_rows(char* base, const Convolution& p) {
-    constexpr int A_SIZE = ROWS * PITCH_K, B_SIZE = COLUMNS * BLOCK_K;
+    constexpr int A_SIZE = ROWS * PITCH_K, B_SIZE = COLUMNS * BLOCK_K, STAGE = A_SIZE + TAPS * B_SIZE;
     u32 misplaced = (u32)__cvta_generic_to_shared(dynamic_shared) & 1023;
-    bf16* all_b = (bf16*)(dynamic_shared + ((1024 - misplaced) & 1023));
-    bf16* all_a = all_b + B_STAGES * B_SIZE;
-    bf16* zeros = all_a + A_STAGES * A_SIZE;
-    const bf16* input = (const bf16*)(base + p.input);
-    const bf16* weight = (const bf16*)(base + p.weight);
+    bf16* stages = (bf16*)(dynamic_shared + ((1024 - misplaced) & 1023));
+    bf16* zeros = stages + STAGES * STAGE;
     int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
     int m0 = blockIdx.y * ROWS, n0 = blockIdx.x * COLUMNS;
     int row = thread / 8, column = thread % 8 * 8;
@@ -25,98 +19,96 @@ __device__ __forceinline__ void convolve_rows(char* base, const Convolution& p) 
 
     int chunks = (p.k + BLOCK_K - 1) / BLOCK_K;
     int first = (int)((u64)blockIdx.z * chunks / p.splits), last = (int)((u64)(blockIdx.z + 1) * chunks / p.splits);
-    int steps = (last - first) * p.taps;
-    // How many steps ahead numbers are asked for: as many as there are stages, less the two whose products may still be
-    // under way; and the rows of as many chunks must fit.
-    int ahead = p.taps * (A_STAGES - 1) < B_STAGES - 2 ? 2 : 4;
-
-    // The next step whose numbers are asked for.
-    int next_chunk = 0, next_tap = 0, next_a = 0, next_b = 0;
-    auto bring = [&]() {
-        int k0 = (first + next_chunk) * BLOCK_K;
-        if (next_tap == 0) {
-            bf16* a = all_a + next_a * A_SIZE;
+    const bf16* input = (const bf16*)(base + p.input) + (u64)(m0 + row) * p.ld_input + column;
+    const bf16* weight = (const bf16*)(base + p.weight);
+    weight += TURNED ? (u64)row * p.ld_weight + n0 + column : (u64)(n0 + row) * p.ld_weight + column;
+    const bf16* nowhere = (const bf16*)base;
+    auto bring = [&](int chunk) {
+        bf16* b = stages + (chunk - first) % STAGES * STAGE;
+        bf16* a = b + TAPS * B_SIZE;
+        int k0 = chunk * BLOCK_K;
+        bool inside = k0 + column < p.k;
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int m = row + 32 * i;
-                bool valid = m0 + m < p.rows && k0 + column < p.k;
-                const bf16* source = valid ? input + (u64)(m0 + m) * p.ld_input + k0 + column : input;
-                copy_async(a + m * PITCH_K + column, source, valid);
-            }
-            next_a = next_a + 1 == A_STAGES ? 0 : next_a + 1;
+        for (int i = 0; i < 4; i++) {
+            bool valid = inside && m0 + row + 32 * i < p.rows;
+            const bf16* source = valid ? input + k0 + (u64)(32 * i) * p.ld_input : nowhere;
+            copy_async(a + (row + 32 * i) * PITCH_K + column, source, valid);
         }
-        bf16* b = all_b + next_b * B_SIZE;
-        const bf16* tap = weight + (u64)next_tap * p.tap_stride;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            int at = row + 32 * i, outer = TURNED ? k0 + at : n0 + at, inner = (TURNED ? n0 : k0) + column;
-            bool valid = outer < (TURNED ? p.k : p.n) && inner < (TURNED ? p.n : p.k);
-            const bf16* source = valid ? tap + (u64)outer * p.ld_weight + inner : tap;
-            copy_async(b + swizzled(at, thread % 8), source, valid);
+            bool valid = TURNED ? k0 + row + 32 * i < p.k && n0 + column < p.n : inside && n0 + row + 32 * i < p.n;
+            const bf16* source = weight + (TURNED ? (u64)(k0 + 32 * i) * p.ld_weight : k0 + (u64)(32 * i) * p.ld_weight);
+#pragma unroll
+            for (int tap = 0; tap < TAPS; tap++) {
+                bf16* to = b + tap * B_SIZE + swizzled(row + 32 * i, thread % 8);
+                copy_async(to, valid ? source + tap * p.tap_stride : nowhere, valid);
+            }
         }
-        next_b = next_b + 1 == B_STAGES ? 0 : next_b + 1;
-        if (++next_tap == p.taps) next_tap = 0, next_chunk++;
     };
-
-    for (int i = 0; i < ahead; i++) {
-        if (i < steps) bring();
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        if (first + i < last) bring(first + i);
         copies_commit();
     }
+
     float sums[8][4] = {};
+    // Products read rows from registers until they are done, so the next ones come into others.
+    u32 left[3][4][4];
     int own_row = 16 * warp + (lane & 15), own_time = own_row & (p.t_out - 1);
-    int tap = 0, a_slot = 0, b_slot = 0, asked = ahead;
-    auto work = [&](u32 (&left)[4][4]) {
-        if (ahead == 4) copies_wait<3>();
-        else copies_wait<1>();
+    for (int chunk = first; chunk < last; chunk++) {
+        copies_wait<STAGES - 2>();
 #ifdef WARPGROUPS
         show_to_groups();
 #endif
+        // Here all products of the chunk before are done, and its stage can be filled again.
         __syncthreads();
-        if (asked < steps) bring();
-        copies_commit();
-        asked++;
-
-        int shift = p.transposed ? p.pad - tap : tap - p.pad;
-        bool inside = own_time + shift >= 0 && own_time + shift < p.t_out;
-        const bf16* a = inside ? all_a + a_slot * A_SIZE + (own_row + shift) * PITCH_K : zeros;
-        const bf16* b = all_b + b_slot * B_SIZE;
+        const bf16* b = stages + (chunk - first) % STAGES * STAGE;
+        const bf16* a = b + TAPS * B_SIZE + own_row * PITCH_K;
 #pragma unroll
-        for (int k = 0; k < 4; k++) load_matrices(left[k], a + (lane >> 4) * 8 + 16 * k);
+        for (int tap = 0; tap < TAPS; tap++) {
+            int shift = p.transposed ? p.pad - tap : tap - p.pad;
+            bool inside = own_time + shift >= 0 && own_time + shift < p.t_out;
+            const bf16* from = (inside ? a + shift * PITCH_K : zeros) + (lane >> 4) * 8;
 #ifdef WARPGROUPS
-        groups_begin();
+            if (tap >= 3) groups_wait<2>();
+#endif
 #pragma unroll
-        for (int k = 0; k < 4; k++) multiply_add_group<TURNED>(sums, left[k], described<TURNED>(b, 16 * k));
-        groups_commit();
-        // The step before is done: once all have come to the next barrier, its numbers may be replaced.
-        groups_wait<1>();
+            for (int k = 0; k < 4; k++) load_matrices(left[tap % 3][k], from + 16 * k);
+#ifdef WARPGROUPS
+            groups_begin();
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                multiply_add_group<TURNED>(sums, left[tap % 3][k], described<TURNED>(b + tap * B_SIZE, 16 * k));
+            }
+            groups_commit();
 #else
 #pragma unroll
-        for (int k = 0; k < 4; k++) {
+            for (int k = 0; k < 4; k++) {
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                u32 right[4];
-                int eight = lane & 7, second = (lane >> 3) & 1, fourth = lane >> 4;
-                if (TURNED) load_matrices_transposed(right, b + swizzled(16 * k + eight + second * 8, 2 * j + fourth));
-                else load_matrices(right, b + swizzled(16 * j + eight + fourth * 8, 2 * k + second));
-                multiply_add(sums[2 * j], left[k], right[0], right[1]);
-                multiply_add(sums[2 * j + 1], left[k], right[2], right[3]);
+                for (int j = 0; j < 4; j++) {
+                    u32 right[4];
+                    int eight = lane & 7, second = (lane >> 3) & 1, fourth = lane >> 4;
+                    const bf16* tile = b + tap * B_SIZE;
+                    if (TURNED) {
+                        int at = swizzled(16 * k + eight + second * 8, 2 * j + fourth);
+                        load_matrices_transposed(right, tile + at);
+                    } else {
+                        load_matrices(right, tile + swizzled(16 * j + eight + fourth * 8, 2 * k + second));
+                    }
+                    multiply_add(sums[2 * j], left[tap % 3][k], right[0], right[1]);
+                    multiply_add(sums[2 * j + 1], left[tap % 3][k], right[2], right[3]);
+                }
+            }
+#endif
+            if (tap == 0) {
+                if (chunk + STAGES - 1 < last) bring(chunk + STAGES - 1);
+                copies_commit();
             }
         }
-#endif
-        b_slot = b_slot + 1 == B_STAGES ? 0 : b_slot + 1;
-        if (++tap == p.taps) tap = 0, a_slot = a_slot + 1 == A_STAGES ? 0 : a_slot + 1;
-    };
-    // Products may still read one step's rows from registers while the next one's come.
-    u32 even[4][4], odd[4][4];
-    int step = 0;
-    for (; step + 1 < steps; step += 2) {
-        work(even);
-        work(odd);
-    }
-    if (step < steps) work(even);
 #ifdef WARPGROUPS
-    groups_wait<0>();
+        groups_wait<0>();
 #endif
+    }
 
     if (p.splits > 1) {
         __shared__ bool last_part;
@@ -158,9 +150,13 @@ __device__ __forceinline__ void convolve_rows(char* base, const Convolution& p) 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) convolve_same(char* base, const Convolution p) {
-    convolve_rows<false>(base, p);
-}
-extern "C" __global__ void __launch_bounds__(256, 2) convolve_same_back(char* base, const Convolution p) {
-    convolve_rows<true>(base, p);
-}
+#define SAME(TAPS, STAGES)                                                                                            \
+    extern "C" __global__ void __launch_bounds__(256, 2) convolve_same_##TAPS(char* base, const Convolution p) {     \
+        convolve_rows<TAPS, STAGES, false>(base, p);                                                                  \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(256, 2) convolve_same_back_##TAPS(char* base, const Convolution p) { \
+        convolve_rows<TAPS, STAGES, true>(base, p);                                                                   \
+    }
+SAME(1, 4)
+SAME(3, 2)
+SAME(5, 2)

@@ -13,6 +13,9 @@ const BLOCKS: usize = 132;
 /// Numbers of one parameter that a block of [`Adam`](super::arguments::Adam) updates.
 pub(super) const PIECE: usize = 2048;
 
+/// Shared memory that the largest of the kernels needs for a block.
+pub(super) const SHARED_BYTES: usize = 1024 + 2 * (2 * (SAME_ROWS * 72 + 5 * 64 * 64) + 128);
+
 /// Rows of a tile of `convolve_same`; it holds whole samples.
 const SAME_ROWS: usize = 128;
 
@@ -190,6 +193,7 @@ impl<'a> Builder<'a> {
         (threads, shared_bytes): (usize, usize),
         arguments: Arguments,
     ) {
+        debug_assert!(shared_bytes <= SHARED_BYTES);
         let launch = Launch { kernel, grid, threads, shared_bytes, arguments };
         self.acts.push(Act::Launch { lane: self.lane, launch });
     }

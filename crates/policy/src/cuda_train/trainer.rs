@@ -7,7 +7,7 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode_enum as 
 use cudarc::driver::{CudaEvent, CudaFunction, CudaGraph, CudaStream, result};
 
 use super::network::fits;
-use super::program::{Act, LANES, Launch, MAIN};
+use super::program::{Act, Counters, LANES, Launch, MAIN, SHARED_BYTES};
 use super::step::{SLOTS, StepPlan};
 use crate::PolicyFailure;
 use crate::config::TrainingConfig;
@@ -69,16 +69,15 @@ impl CudaUpdates {
         fits(network)
     }
 
+    /// Whether a GPU has what the kernels need: products of bf16 matrices, and room for their tiles.
+    pub fn runs_on(gpu: &Gpu) -> bool {
+        gpu.capability >= 80 && gpu.shared_bytes >= SHARED_BYTES
+    }
+
     /// # Errors
-    /// When there is no such GPU, its memory is too small, or it cannot run the kernels.
+    /// When the network does not fit, the GPU's memory is too small, or it cannot run the kernels.
     pub fn new(gpu: Gpu, network: &HostNetwork, training: &TrainingConfig) -> Result<Self, PolicyFailure> {
         fits(network).map_err(PolicyFailure::Config)?;
-        if gpu.capability < 80 {
-            return Err(PolicyFailure::Device(format!(
-                "{} cannot multiply bf16 matrices: training needs compute capability 8.0",
-                gpu.name
-            )));
-        }
         let plan = StepPlan::new(network, &training.optimizer, training.batch_size);
         let modules = compile(&gpu)?;
         let mut functions = BTreeMap::new();
@@ -121,6 +120,7 @@ impl CudaUpdates {
         this.write(this.plan.weights, &flat)?;
         this.write(this.plan.average, &flat)?;
         this.write(this.plan.pieces_at, &this.plan.pieces)?;
+        this.write(this.plan.counters, &[0u32; Counters::COUNT])?;
         this.run(&this.plan.rounding)?;
         Ok(this)
     }

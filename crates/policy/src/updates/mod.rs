@@ -98,7 +98,11 @@ pub(crate) fn open(
         }
         #[cfg(feature = "cuda-kernels")]
         TrainDevices { device: DeviceChoice::Cuda, count: 1 } if CudaUpdates::fits(&network).is_ok() => {
-            Ok(Box::new(CudaUpdates::new(Gpu::open(0)?, &network, training)?))
+            let gpu = Gpu::open(0)?;
+            if CudaUpdates::runs_on(&gpu) {
+                return Ok(Box::new(CudaUpdates::new(gpu, &network, training)?));
+            }
+            Ok(Box::new(GraphUpdates::new(network, training, devices)?))
         }
         _ => Ok(Box::new(GraphUpdates::new(network, training, devices)?)),
     }

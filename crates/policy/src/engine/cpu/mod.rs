@@ -14,7 +14,7 @@ mod pack;
 mod pool;
 mod portable;
 #[cfg(test)]
-mod reference;
+pub(in crate::engine) mod reference;
 mod rows;
 mod signal;
 mod sweep;

@@ -218,7 +218,7 @@ impl Packed {
         for block in 0..columns / LANES {
             for word in 0..words {
                 for tap in taps {
-                    for output in block * LANES..(block + 1) * LANES {
+                    for (output, sum) in sums.iter_mut().enumerate().skip(block * LANES).take(LANES) {
                         for input in word * pair..(word + 1) * pair {
                             let value = at(output, input, *tap);
                             let place = places.next().expect("there is a place for every weight");
@@ -231,7 +231,7 @@ impl Packed {
                                     let scale = scales.numbers::<f32>()[output];
                                     let steps = if scale > 0.0 { (value / scale).round() } else { 0.0 };
                                     place[0] = (steps as i8) as u8;
-                                    sums[output] += steps.abs() as u64;
+                                    *sum += steps.abs() as u64;
                                 }
                             }
                         }

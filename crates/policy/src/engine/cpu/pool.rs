@@ -95,7 +95,7 @@ impl Drop for Pool {
 /// A moment, or, after as many as lie between two sweeps, until others have had this core.
 fn wait(turns: &mut usize) {
     *turns += 1;
-    if *turns % 1000 == 0 {
+    if turns.is_multiple_of(1000) {
         std::thread::yield_now();
     } else {
         std::hint::spin_loop();

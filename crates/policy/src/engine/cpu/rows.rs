@@ -132,7 +132,7 @@ fn exp<A: Arithmetic>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     let shifted = A::multiply_add(x, std::f32::consts::LOG2_E, ROUND);
     let k = shifted - ROUND;
-    let r = A::multiply_add(k, -0.693_359_375, x);
+    let r = A::multiply_add(k, -355.0 / 512.0, x);
     let r = A::multiply_add(k, 2.121_944_4e-4, r);
     let mut sum = 1.0 / 5040.0;
     for factor in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {

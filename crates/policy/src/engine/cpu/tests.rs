@@ -329,12 +329,18 @@ fn again_and_again(host: &HostNetwork) {
         println!("{precision:?}: {:.2} ms", plan_takes(&mut engine, host, 1));
         for threads in [1, 2] {
             engine.use_threads(threads);
-            plan_takes(&mut engine, host, 1);
-            let start = std::time::Instant::now();
-            (0..20).for_each(|_| drop(plans(&mut engine, host, &steps(SamplerConfig::ddim(10)), 1)));
+            let (conditions, noise) = (conditions(host, 1), noise(&[7], 1, 32));
+            let mut samples = vec![0.0; 32];
+            let once = |_| {
+                let start = std::time::Instant::now();
+                engine.plan(&conditions, &noise, &mut samples).unwrap();
+                start.elapsed().as_secs_f64() * 1e3
+            };
+            let mut times: Vec<f64> = (0..60).map(once).collect();
+            times.sort_by(f64::total_cmp);
             println!(
-                "{precision:?}: {:?} with steps on {threads} threads, by the clock",
-                start.elapsed() / 20
+                "  {threads} threads, by the clock: least {:.2} ms, median {:.2} ms",
+                times[0], times[30]
             );
         }
     }

@@ -36,6 +36,7 @@ pub(super) struct Tile {
 /// # Safety
 /// The kernel's instructions must be there; the tile's pointers valid for all that its numbers span.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // Indices that are constants once unrolled keep the sums in registers.
 pub(super) unsafe fn tile<
     K: Kernel + ?Sized,
     const TAPS: usize,

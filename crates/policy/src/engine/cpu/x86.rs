@@ -1,4 +1,7 @@
 //! Kernels in the instructions of x86-64.
+//!
+//! What is unsafe here is what [`Kernel`] asks of its caller, and nothing else: that the machine has the instructions, and
+//! that pointers lead to a line of weights, a word or sixteen numbers.
 
 use std::arch::x86_64::*;
 
@@ -111,7 +114,10 @@ impl Kernel for Bf16Avx512 {
     #[inline(always)]
     unsafe fn multiply_add(sums: __m512, line: __m512i, word: __m512i) -> __m512 {
         // SAFETY: both types are 64 bytes, and any bytes are one.
-        unsafe { _mm512_dpbf16_ps(sums, std::mem::transmute(line), std::mem::transmute(word)) }
+        let line = unsafe { std::mem::transmute::<__m512i, __m512bh>(line) };
+        // SAFETY: as above.
+        let word = unsafe { std::mem::transmute::<__m512i, __m512bh>(word) };
+        unsafe { _mm512_dpbf16_ps(sums, line, word) }
     }
 
     #[inline(always)]

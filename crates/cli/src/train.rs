@@ -47,7 +47,7 @@ pub struct Train {
     device: Device,
 
     /// On how many devices of that kind: each computes the gradients of its part of every batch. A divisor of
-    /// training.shards in the configuration
+    /// training.shards in the configuration. Of use with several GPUs; a CPU's cores share the shards without it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     devices: u64,
 

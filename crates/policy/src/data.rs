@@ -1,5 +1,7 @@
 //! Batches from demonstrations.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::{Device, Tensor, TensorData};
 use nudge_control::{Horizon, Interface};
 use nudge_dataset::{Dataset, Table, Windows, gather};
@@ -35,6 +37,8 @@ pub(crate) struct TrainingData {
     pub frames: usize,
     pub observation: Normalizer,
     pub action: Normalizer,
+    /// An epoch and its order of the windows: shuffling a large set takes longer than making a batch.
+    order: Mutex<(u64, Vec<usize>)>,
 }
 
 struct Split {
@@ -139,6 +143,7 @@ impl TrainingData {
             frames,
             observation,
             action,
+            order: Mutex::new((u64::MAX, Vec::new())),
         })
     }
 
@@ -157,18 +162,19 @@ impl TrainingData {
         let windows = self.train.windows.len();
         let mut rng = rng(self.seed, Stream::Batch, step);
         let mut batch = Batch::new(size, self.action.dim());
-        let mut order = (u64::MAX, Vec::new());
+        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         for sample in 0..size as u64 {
             let position = step * size as u64 + sample;
             let epoch = position / windows as u64;
             if order.0 != epoch {
-                order = (epoch, self.shuffled(epoch));
+                *order = (epoch, self.shuffled(epoch));
             }
             let window = order.1[(position % windows as u64) as usize];
             let flip = self.mirrored.is_some() && rng.random::<bool>();
             let split = if flip { self.mirrored.as_ref().unwrap_or(&self.train) } else { &self.train };
             self.add(split, window, &mut batch);
         }
+        drop(order);
         batch.diffuse(schedule, objective, &mut rng);
         batch
     }

@@ -10,6 +10,8 @@ mod arguments;
 mod emulation;
 mod layout;
 mod network;
+mod norms;
+mod products;
 mod program;
 mod step;
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use super::arguments::{Arguments, Inputs};
 use super::layout::padded;
-use super::program::{ASIDE, Builder, Film, Gradient, Layer, MAIN, Signal, UPDATE, norm_fits};
+use super::norms::{Film, norm_fits};
+use super::program::{ASIDE, Builder, Gradient, Layer, MAIN, Signal, UPDATE};
 use crate::engine::HostNetwork;
 
 /// Sizes of a network, and where its inputs lie.
@@ -61,12 +62,11 @@ pub(super) fn fits(network: &HostNetwork) -> Result<(), String> {
     if !config.diffusion_step_embed_dim.is_multiple_of(8) {
         return Err(format!("a step embedding of {} is no multiple of 8", config.diffusion_step_embed_dim));
     }
-    for (level, dim) in config.down_dims.iter().enumerate() {
+    for level in 0..config.down_dims.len() {
         // On the way up a level's blocks already have the channels of the next finer one.
-        for narrower in [level, level.saturating_sub(1)] {
-            norm_fits(config.down_dims[narrower] / config.n_groups, network.predicted >> level)?;
+        for of in [level, level.saturating_sub(1)] {
+            norm_fits(config.down_dims[of] / config.n_groups, network.predicted >> level)?;
         }
-        norm_fits(dim / config.n_groups, network.predicted >> level)?;
     }
     Ok(())
 }
@@ -370,5 +370,26 @@ impl Builder<'_> {
         self.activate_back(parts, steps.hidden[0], slope);
         self.weight_gradient(first, slope, steps.embedding);
         self.bias_gradient(first.bias, slope);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda_train::tests::network;
+
+    #[test]
+    fn networks_that_no_kernel_fits_are_refused_with_the_reason() {
+        for dims in [[32, 64, 128].as_slice(), &[64, 128, 256], &[256, 512, 1024], &[512, 1024, 2048], &[64]]
+        {
+            fits(&network(dims, 64, true)).unwrap();
+        }
+        let refused = |dims: &[usize], embed| fits(&network(dims, embed, true)).unwrap_err();
+        assert!(refused(&[16, 32], 64).contains("groups of 2 channels"));
+        assert!(refused(&[96, 192], 64).contains("groups of 12 channels"));
+        assert!(refused(&[64, 128], 60).contains("embedding of 60"));
+        let mut long = network(&[256], 64, true);
+        long.predicted = 128;
+        assert!(fits(&long).unwrap_err().contains("over 128 steps"));
     }
 }

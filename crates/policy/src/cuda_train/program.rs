@@ -1,14 +1,11 @@
 //! A list of kernel launches, and the block of memory that they work in. It is made without a GPU, from sizes alone.
 
-use super::arguments::{
-    Activation, ActivationGradient, Adam, Arguments, ColumnSums, Convolution, NONE, Norm, NormGradient,
-    Piece, WeightGradient,
-};
+use super::arguments::{Adam, Arguments, Piece};
 use super::layout::{Layout, Place};
 
 /// Multiprocessors that a launch should keep busy. More only help; the split of sums, and so their rounding, must not
 /// depend on the GPU.
-const BLOCKS: usize = 132;
+pub(super) const BLOCKS: usize = 132;
 
 /// Numbers of one parameter that a block of [`Adam`](super::arguments::Adam) updates.
 pub(super) const PIECE: usize = 2048;
@@ -17,14 +14,7 @@ pub(super) const PIECE: usize = 2048;
 pub(super) const SHARED_BYTES: usize = 1024 + 2 * (2 * (SAME_ROWS * 72 + 5 * 64 * 64) + 128);
 
 /// Rows of a tile of `convolve_same`; it holds whole samples.
-const SAME_ROWS: usize = 128;
-
-/// A sum over fewer steps of 64 numbers is not worth splitting; and each part is written and read once more.
-const LEAST_STEPS: usize = 10;
-const MOST_SPLITS: usize = 8;
-
-/// Parts of the sums over samples that give the gradients of a norm's parameters and of biases.
-const PARTS: usize = 32;
+pub(super) const SAME_ROWS: usize = 128;
 
 /// One kernel launch.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +102,7 @@ pub(super) struct Builder<'a> {
     pub gradients: Vec<Option<Gradient>>,
     /// Of the block in use.
     pub bytes: u64,
-    counters: Counters,
+    pub counters: Counters,
     /// Only where parameters are to be updated.
     pub update: Option<Update>,
 }
@@ -127,7 +117,7 @@ pub(super) struct Counters {
 impl Counters {
     pub const COUNT: usize = 1 << 14;
 
-    fn take(&mut self, count: usize) -> u64 {
+    pub fn take(&mut self, count: usize) -> u64 {
         let at = self.at + 4 * self.used as u64;
         self.used += count;
         assert!(self.used <= Self::COUNT, "a network has fewer tiles that are summed in parts");
@@ -202,215 +192,8 @@ impl<'a> Builder<'a> {
         self.weights.full + 4 * place.index as u64
     }
 
-    fn halves(&self, place: Place) -> u64 {
+    pub fn halves(&self, place: Place) -> u64 {
         self.weights.halves + 2 * place.index as u64
-    }
-
-    /// `output = layer(input)`, as bf16; as f32 when `f32`.
-    pub fn convolve(&mut self, layer: Layer, input: Signal, output: Signal, f32: bool) {
-        let weight = layer.weight;
-        let arguments = Convolution {
-            input: input.at,
-            weight: self.halves(weight),
-            output: output.at,
-            bias: self.full(layer.bias),
-            addends: [NONE; 2],
-            split_stride: 0,
-            workspace: NONE,
-            counters: NONE,
-            rows: (self.samples * output.time) as i32,
-            n: weight.outputs as i32,
-            k: weight.inputs as i32,
-            ld_input: input.ld as i32,
-            ld_weight: weight.inputs as i32,
-            ld_output: output.ld as i32,
-            ld_addends: [0; 2],
-            taps: weight.taps as i32,
-            tap_stride: (weight.outputs * weight.inputs) as i32,
-            t_out: output.time as i32,
-            t_in: input.time as i32,
-            stride: layer.stride as i32,
-            pad: layer.pad as i32,
-            transposed: i32::from(layer.transposed),
-            splits: 1,
-            f32: i32::from(f32),
-        };
-        self.product(false, arguments);
-    }
-
-    /// The slope by a layer's input from the slope by its output, plus `addends`.
-    pub fn convolve_back(&mut self, layer: Layer, slope: Signal, output: Signal, addends: &[Signal]) {
-        let mut arguments = self.back(layer, slope, output);
-        for (index, addend) in addends.iter().enumerate() {
-            arguments.addends[index] = addend.at;
-            arguments.ld_addends[index] = addend.ld as i32;
-        }
-        self.product(true, arguments);
-    }
-
-    /// The same for the first `n` inputs of a linear layer, as f32 parts to be added: `[parts, samples, n]`.
-    pub fn linear_back(&mut self, layer: Layer, slope: Signal, n: usize) -> Gradient {
-        let tiles = self.samples.div_ceil(64) * n.div_ceil(128);
-        let chunks = layer.weight.outputs.div_ceil(64);
-        let splits = (BLOCKS / tiles).clamp(1, chunks.div_ceil(4));
-        let split_stride = self.samples * n;
-        let at = self.take(splits * split_stride, 4);
-        let mut arguments = self.back(layer, slope, Signal { at, ld: n, channels: n, time: 1 });
-        (arguments.n, arguments.f32) = (n as i32, 1);
-        (arguments.splits, arguments.split_stride) = (splits as i32, split_stride as u64);
-        self.product(true, arguments);
-        Gradient { at, splits, split_stride }
-    }
-
-    fn back(&self, layer: Layer, slope: Signal, output: Signal) -> Convolution {
-        let weight = layer.weight;
-        Convolution {
-            input: slope.at,
-            weight: self.halves(weight),
-            output: output.at,
-            bias: NONE,
-            addends: [NONE; 2],
-            split_stride: 0,
-            workspace: NONE,
-            counters: NONE,
-            rows: (self.samples * output.time) as i32,
-            n: weight.inputs as i32,
-            k: weight.outputs as i32,
-            ld_input: slope.ld as i32,
-            ld_weight: weight.inputs as i32,
-            ld_output: output.ld as i32,
-            ld_addends: [0; 2],
-            taps: weight.taps as i32,
-            tap_stride: (weight.outputs * weight.inputs) as i32,
-            t_out: output.time as i32,
-            t_in: slope.time as i32,
-            stride: layer.stride as i32,
-            pad: layer.pad as i32,
-            transposed: i32::from(!layer.transposed),
-            splits: 1,
-            f32: 0,
-        }
-    }
-
-    fn product(&mut self, back: bool, mut arguments: Convolution) {
-        let [rows, n, time] = [arguments.rows, arguments.n, arguments.t_out].map(|size| size as usize);
-        let same = match (arguments.taps, back) {
-            (1, false) => Some(("convolve_same_1", 4)),
-            (1, true) => Some(("convolve_same_back_1", 4)),
-            (3, false) => Some(("convolve_same_3", 2)),
-            (3, true) => Some(("convolve_same_back_3", 2)),
-            (5, false) => Some(("convolve_same_5", 2)),
-            (5, true) => Some(("convolve_same_back_5", 2)),
-            _ => None,
-        };
-        let whole = time.is_power_of_two() && time <= SAME_ROWS;
-        if let Some((kernel, stages)) = same
-            && (arguments.stride == 1 && arguments.splits == 1 && whole)
-        {
-            let grid = [n.div_ceil(64), rows.div_ceil(SAME_ROWS)];
-            let chunks = (arguments.k as usize).div_ceil(64);
-            let blocks = grid[0] * grid[1];
-            if arguments.f32 == 0 {
-                let worthwhile = chunks.min(chunks * arguments.taps as usize / LEAST_STEPS).min(MOST_SPLITS);
-                arguments.splits = (BLOCKS / blocks).clamp(1, worthwhile.max(1)) as i32;
-            }
-            let splits = arguments.splits as usize;
-            if splits > 1 {
-                arguments.workspace = self.take(blocks * splits * SAME_ROWS * 64, 4);
-                arguments.counters = self.counters.take(blocks);
-            }
-            let stage = SAME_ROWS * 72 + arguments.taps as usize * 64 * 64;
-            let shared_bytes = 1024 + 2 * (stages * stage + 128);
-            let arguments = Arguments::Convolution(arguments);
-            return self.launch(kernel, [grid[0], grid[1], splits], (256, shared_bytes), arguments);
-        }
-        let (kernel, weights) = if back { ("convolve_back_64", 64 * 136) } else { ("convolve_64", 128 * 72) };
-        let shared_bytes = 3 * 2 * (64 * 72 + weights);
-        let grid = [n.div_ceil(128), rows.div_ceil(64), arguments.splits as usize];
-        self.launch(kernel, grid, (128, shared_bytes), Arguments::Convolution(arguments));
-    }
-
-    /// The gradient of a layer's weights from the slope by its output.
-    pub fn weight_gradient(&mut self, layer: Layer, slope: Signal, input: Signal) {
-        let Place { taps, outputs, inputs, id, .. } = layer.weight;
-        self.gradients[id] = Some(self.products_of_columns(layer, [taps, outputs, inputs], slope, input));
-    }
-
-    /// `[parts, taps, outputs, inputs]`
-    pub fn products_of_columns(
-        &mut self,
-        layer: Layer,
-        [taps, outputs, inputs]: [usize; 3],
-        slope: Signal,
-        input: Signal,
-    ) -> Gradient {
-        let (coarse, fine) = if layer.transposed { (input, slope) } else { (slope, input) };
-        let rows = self.samples * coarse.time;
-        let together = match taps {
-            1 => Some("weights_of_1_tap"),
-            3 => Some("weights_of_3_taps"),
-            5 => Some("weights_of_5_taps"),
-            _ => None,
-        };
-        let together =
-            together.filter(|_| layer.stride == 1 && fine.time.is_power_of_two() && fine.time <= 16);
-        let (kernel, tiles, threads, shared_bytes) = match together {
-            Some(kernel) => {
-                let tiles = outputs.div_ceil(64) * inputs.div_ceil(64);
-                (kernel, tiles, 128, 1024 + 2 * (4 * 64 * (64 + 72) + 128))
-            }
-            None => {
-                let tiles = taps * outputs.div_ceil(128) * inputs.div_ceil(128);
-                ("convolve_weights", tiles, 256, 3 * 2 * 2 * 64 * 136)
-            }
-        };
-        let splits = (2 * BLOCKS / tiles).clamp(1, rows.div_ceil(64).div_ceil(4)).min(MOST_SPLITS);
-        let split_stride = taps * outputs * inputs;
-        let gradient = Gradient { at: self.take(splits * split_stride, 4), splits, split_stride };
-        let arguments = WeightGradient {
-            slope: slope.at,
-            input: input.at,
-            output: gradient.at,
-            split_stride: split_stride as u64,
-            rows: rows as i32,
-            m: outputs as i32,
-            n: inputs as i32,
-            ld_slope: slope.ld as i32,
-            ld_input: input.ld as i32,
-            taps: taps as i32,
-            t_coarse: coarse.time as i32,
-            t_fine: fine.time as i32,
-            stride: layer.stride as i32,
-            pad: layer.pad as i32,
-            slope_is_fine: i32::from(layer.transposed),
-            splits: splits as i32,
-        };
-        let arguments = Arguments::WeightGradient(arguments);
-        self.launch(kernel, [tiles, 1, splits], (threads, shared_bytes), arguments);
-        gradient
-    }
-
-    /// The gradient of a bias: the slope's sum over samples and time.
-    pub fn bias_gradient(&mut self, bias: Place, slope: Signal) {
-        self.gradients[bias.id] = Some(self.sums_of_columns(slope));
-    }
-
-    pub fn sums_of_columns(&mut self, slope: Signal) -> Gradient {
-        let rows = self.samples * slope.time;
-        let parts = PARTS.min(rows.div_ceil(8));
-        let at = self.take(parts * slope.channels, 4);
-        let arguments = ColumnSums {
-            input: slope.at,
-            output: at,
-            split_stride: slope.channels as u64,
-            rows: rows as i32,
-            columns: slope.channels as i32,
-            ld: slope.ld as i32,
-            parts: parts as i32,
-        };
-        let grid = [slope.channels.div_ceil(256), parts, 1];
-        self.launch("sum_columns", grid, (256, 0), Arguments::ColumnSums(arguments));
-        Gradient { at, splits: parts, split_stride: slope.channels }
     }
 
     /// Updates, beside all else, the parameters whose gradients are listed and not yet used; nothing that follows in this
@@ -449,148 +232,4 @@ impl<'a> Builder<'a> {
         }
         self.update = Some(update);
     }
-
-    /// Group norm, Mish, then FiLM with `film` = first column, columns in all, and whether there are scales; then `residual`.
-    pub fn norm(
-        &mut self,
-        layer: Layer,
-        input: Signal,
-        output: Signal,
-        film: Film,
-        residual: Option<Signal>,
-    ) {
-        let group = input.channels / self.groups;
-        let arguments = Norm {
-            input: input.at,
-            output: output.at,
-            gamma: self.full(layer.weight),
-            beta: self.full(layer.bias),
-            film: film.at,
-            residual: residual.map_or(NONE, |residual| residual.at),
-            samples: self.samples as i32,
-            t: input.time as i32,
-            channels: input.channels as i32,
-            group: group as i32,
-            ld_output: output.ld as i32,
-            ld_film: film.ld as i32,
-            ld_residual: residual.map_or(0, |residual| residual.ld as i32),
-            film_scales: i32::from(film.scales),
-        };
-        let kernel = match norm_shape(group, input.time) {
-            (4, _) => "norm_4x1",
-            (_, 1) => "norm_8x1",
-            (_, 2) => "norm_8x2",
-            _ => "norm_8x4",
-        };
-        let blocks = (self.samples * self.groups).div_ceil(8);
-        self.launch(kernel, [blocks, 1, 1], (256, 0), Arguments::Norm(arguments));
-    }
-
-    /// The slope by the norm's input from that by its output, and the gradients of the norm and of the bias before it.
-    pub fn norm_back(&mut self, layer: Layer, bias: Place, [input, slope, output]: [Signal; 3], film: Film) {
-        let (channels, group) = (input.channels, input.channels / self.groups);
-        let parts = PARTS.min(self.samples.div_ceil(8));
-        let mut sums = || {
-            let at = self.take(parts * channels, 4);
-            Gradient { at, splits: parts, split_stride: channels }
-        };
-        let [gamma_slope, beta_slope, bias_slope] = [sums(), sums(), sums()];
-        for (place, gradient) in [(layer.weight, gamma_slope), (layer.bias, beta_slope), (bias, bias_slope)] {
-            self.gradients[place.id] = Some(gradient);
-        }
-        let arguments = NormGradient {
-            input: input.at,
-            slope: slope.at,
-            output: output.at,
-            gamma: self.full(layer.weight),
-            beta: self.full(layer.bias),
-            film: film.at,
-            film_slope: film.slope_at,
-            gamma_slope: gamma_slope.at,
-            beta_slope: beta_slope.at,
-            bias_slope: bias_slope.at,
-            split_stride: channels as u64,
-            samples: self.samples as i32,
-            t: input.time as i32,
-            channels: channels as i32,
-            group: group as i32,
-            ld_slope: slope.ld as i32,
-            ld_film: film.ld as i32,
-            film_scales: i32::from(film.scales),
-            parts: parts as i32,
-        };
-        let kernel = match norm_shape(group, input.time) {
-            (4, _) => "norm_back_4x1",
-            (_, 1) => "norm_back_8x1",
-            (_, 2) => "norm_back_8x2",
-            _ => "norm_back_8x4",
-        };
-        self.launch(kernel, [self.groups, parts, 1], (256, 0), Arguments::NormGradient(arguments));
-    }
-
-    /// Mish.
-    pub fn activate(&mut self, input: Signal, output: Signal) {
-        let (rows, columns) = (self.samples * input.time, input.channels);
-        let arguments = Activation {
-            input: input.at,
-            output: output.at,
-            rows: rows as i32,
-            columns: columns as i32,
-            ld_input: input.ld as i32,
-            ld_output: output.ld as i32,
-        };
-        let blocks = (rows * columns).div_ceil(256);
-        self.launch("activate", [blocks, 1, 1], (256, 0), Arguments::Activation(arguments));
-    }
-
-    /// The slope by the input of Mish, from parts of the slope by its output.
-    pub fn activate_back(&mut self, slope: Gradient, input: Signal, output: Signal) {
-        let (rows, columns) = (self.samples * input.time, input.channels);
-        let arguments = ActivationGradient {
-            slope: slope.at,
-            input: input.at,
-            output: output.at,
-            split_stride: slope.split_stride as u64,
-            rows: rows as i32,
-            columns: columns as i32,
-            ld_slope: columns as i32,
-            ld_input: input.ld as i32,
-            ld_output: output.ld as i32,
-            splits: slope.splits as i32,
-        };
-        let blocks = (rows * columns).div_ceil(256);
-        self.launch("activate_back", [blocks, 1, 1], (256, 0), Arguments::ActivationGradient(arguments));
-    }
-}
-
-/// What FiLM takes from the encoders' outputs, and where their slopes go.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Film {
-    pub at: u64,
-    pub slope_at: u64,
-    pub ld: usize,
-    pub scales: bool,
-}
-
-impl Film {
-    pub const ABSENT: Self = Self { at: NONE, slope_at: NONE, ld: 0, scales: false };
-}
-
-/// Neighbouring channels that a lane holds at once, and how many times it does: the smallest kernel that fits.
-fn norm_shape(group: usize, time: usize) -> (usize, usize) {
-    let width = if group.is_multiple_of(8) { 8 } else { 4 };
-    (width, (group * time).div_ceil(32 * width).next_power_of_two())
-}
-
-/// # Errors
-/// Why no kernel norms groups of this many channels over this many steps.
-pub(super) fn norm_fits(group: usize, time: usize) -> Result<(), String> {
-    let (width, vectors) = norm_shape(group, time);
-    if !group.is_power_of_two() || !(4..=256).contains(&group) {
-        return Err(format!("groups of {group} channels, not of 4, 8, 16, 32, 64, 128 or 256"));
-    }
-    if vectors > if width == 8 { 4 } else { 1 } {
-        return Err(format!("groups of {group} channels over {time} steps are too large"));
-    }
-    Ok(())
 }

@@ -67,6 +67,7 @@ struct Fiber {
     void* stack_pointer;
     char* stack;
     bool done;
+    int turn;
     std::deque<std::vector<Copy>> groups;
     std::vector<Copy> open;
 };
@@ -78,7 +79,9 @@ static int current, threads;
 // Threads that have come to a barrier, and how often it has opened.
 struct Barrier { int come, opened; };
 static Barrier of_block, of_warps[32];
-static u64 brought[32][32];
+// What the lanes of a warp show each other, in turns: a lane that brings something again has come past the next meeting,
+// so all have seen what it brought before the last time.
+static u64 brought[2][32][32];
 
 static void pass() {
     int self = current;
@@ -95,13 +98,13 @@ static void meet(Barrier& barrier, int expected) {
 static void __syncthreads() { meet(of_block, threads); }
 static void meet_warp() { meet(of_warps[current / 32], 32); }
 
+static int next_turn() { return fibers[current].turn ^= 1; }
+
 static float __shfl_xor_sync(u32, float value, int mask) {
-    int warp = current / 32, lane = current % 32;
-    brought[warp][lane] = bits_of(value);
+    int warp = current / 32, lane = current % 32, turn = next_turn();
+    brought[turn][warp][lane] = bits_of(value);
     meet_warp();
-    float other = __uint_as_float((u32)brought[warp][lane ^ mask]);
-    meet_warp();
-    return other;
+    return __uint_as_float((u32)brought[turn][warp][lane ^ mask]);
 }
 
 static u32 rounded(float value) {
@@ -140,17 +143,16 @@ static void copies_wait() {
 }
 
 static void load_matrices(u32 (&out)[4], const bf16* row, bool transposed) {
-    int warp = current / 32, lane = current % 32;
+    int warp = current / 32, lane = current % 32, turn = next_turn();
     aligned(row);
-    brought[warp][lane] = (u64)row;
+    brought[turn][warp][lane] = (u64)row;
     meet_warp();
     for (int i = 0; i < 4; i++) {
-        auto at = [&](int row, int column) { return (u32)((const bf16*)brought[warp][8 * i + row])[column]; };
+        auto at = [&](int row, int column) { return (u32)((const bf16*)brought[turn][warp][8 * i + row])[column]; };
         int first = lane / 4, second = lane % 4 * 2;
         out[i] = transposed ? at(second, first) | at(second + 1, first) << 16
                             : at(first, second) | at(first, second + 1) << 16;
     }
-    meet_warp();
 }
 
 static void load_matrices(u32 (&out)[4], const bf16* row) { load_matrices(out, row, false); }
@@ -158,20 +160,20 @@ static void load_matrices_transposed(u32 (&out)[4], const bf16* row) { load_matr
 
 static void multiply_add(float (&sum)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     struct Parts { u32 a[4], b[2]; };
-    static Parts parts[32][32];
-    int warp = current / 32, lane = current % 32;
-    parts[warp][lane] = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    static Parts shown[2][32][32];
+    int lane = current % 32, turn = next_turn(), row = lane / 4;
+    Parts* parts = shown[turn][current / 32];
+    parts[lane] = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
     meet_warp();
-    auto half = [](u32 both, int which) { return __uint_as_float(which ? both & 0xffff0000u : both << 16); };
+    auto low = [](u32 both) { return __uint_as_float(both << 16); };
+    auto high = [](u32 both) { return __uint_as_float(both & 0xffff0000u); };
     for (int i = 0; i < 4; i++) {
-        int row = lane / 4, column = lane % 4 * 2 + i % 2;
+        int column = lane % 4 * 2 + i % 2;
         float total = 0.0f;
-        for (int k = 0; k < 16; k++) {
-            u32 left = parts[warp][row * 4 + k % 8 / 2].a[i / 2 + k / 8 * 2];
-            u32 right = parts[warp][column * 4 + k % 8 / 2].b[k / 8];
-            total += half(left, k % 2) * half(right, k % 2);
+        for (int pair = 0; pair < 8; pair++) {
+            u32 left = parts[row * 4 + pair % 4].a[i / 2 + pair / 4 * 2], right = parts[column * 4 + pair % 4].b[pair / 4];
+            total += low(left) * low(right) + high(left) * high(right);
         }
         sum[i] += total;
     }
-    meet_warp();
 }

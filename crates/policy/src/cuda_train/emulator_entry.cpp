@@ -17,6 +17,7 @@ static void run_block() {
     for (Fiber& fiber : fibers) {
         if (!fiber.stack) fiber.stack = (char*)aligned_alloc(64, STACK);
         fiber.done = false;
+        fiber.turn = 0;
         fiber.groups.clear();
         fiber.open.clear();
         // Six registers to restore, the place to return to, and a caller that is never returned to.

@@ -5,9 +5,11 @@
 //! does not depend on the order in which blocks finish: sums are split in a fixed way and added in a fixed order.
 
 mod arguments;
+mod batches;
 // Its fibers change places in x86-64's assembly.
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod emulation;
+mod launches;
 mod layout;
 mod network;
 mod norms;
@@ -18,4 +20,5 @@ mod step;
 mod tests;
 mod trainer;
 
+pub(crate) use batches::BatchPlans;
 pub(crate) use trainer::CudaUpdates;

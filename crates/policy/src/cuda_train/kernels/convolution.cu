@@ -1,6 +1,6 @@
-// What matrix products on tensor cores are given (bf16 times bf16, sums in f32), written as convolutions over time: activations are
-// [samples * time, channels], weights [taps, outputs, inputs], and a linear layer is a convolution of one tap over one
-// step of time.
+// What matrix products on tensor cores are given (bf16 times bf16, sums in f32). They are written as convolutions over time:
+// activations are [samples * time, channels], weights [taps, outputs, inputs], and a linear layer is a convolution of one
+// tap over one step of time.
 
 struct Convolution {
     u64 input, weight, output;

@@ -16,8 +16,6 @@ use crate::PolicyFailure;
 /// Compiled kernels on a device.
 pub(crate) struct Module {
     module: Arc<CudaModule>,
-    /// Whether they came from the disk.
-    pub cached: bool,
 }
 
 impl Module {
@@ -44,7 +42,6 @@ impl Module {
             Sha256::new().chain_update(format!("{}\n{version}\n{options:?}\n{source}", gpu.name)).finalize();
         let path = cache_folder().map(|folder| folder.join(format!("{name}-{}.cubin", hex(&key[..12]))));
         let kept = path.as_deref().and_then(kept);
-        let cached = kept.is_some();
         let binary = match kept {
             Some(binary) => binary,
             None => {
@@ -57,7 +54,7 @@ impl Module {
             }
         };
         let module = gpu.context.load_module(Ptx::from_binary(binary)).map_err(failed("loading kernels"))?;
-        Ok(Self { module, cached })
+        Ok(Self { module })
     }
 
     /// The kernel of this name, allowed `shared_bytes` of shared memory.
@@ -68,7 +65,8 @@ impl Module {
         let function = self.module.load_function(name).map_err(failed(name))?;
         let attribute = driver::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(attribute, shared_bytes as i32).map_err(failed(name))?;
-        let attribute = driver::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+        let attribute =
+            driver::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
         function.set_attribute(attribute, 1).map_err(failed(name))?;
         Ok(function)
     }

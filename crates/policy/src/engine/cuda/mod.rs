@@ -16,6 +16,7 @@ use self::program::{Packed, Program};
 use super::{HostNetwork, PlanEngine, Precision};
 use crate::PolicyFailure;
 use crate::cuda::{Buffer, Gpu, Mapped, Module, failed};
+use crate::cuda_train::BatchPlans;
 use crate::sampler::SamplerStep;
 
 const SOURCE: &str = include_str!("plan.cu");
@@ -38,6 +39,10 @@ pub(crate) struct CudaEngine {
     film_steps: Buffer<f32>,
     /// By batch size, made when first asked for.
     launches: Vec<Option<Launch>>,
+    /// For batches that are large matrix products, made when first asked for.
+    batches: Option<BatchPlans>,
+    /// Kept for them, where they can be made.
+    network: Option<HostNetwork>,
 }
 
 /// Everything for one batch size.
@@ -88,6 +93,8 @@ impl CudaEngine {
             steps_on_device,
             film_steps,
             launches: (0..=LARGEST_BATCH).map(|_| None).collect(),
+            batches: None,
+            network: (parts == 1 && BatchPlans::fits(&gpu, network)).then(|| network.clone()),
             gpu,
         })
     }
@@ -100,6 +107,17 @@ impl CudaEngine {
         Ok(())
     }
 
+    fn batches(&mut self) -> Result<&mut BatchPlans, PolicyFailure> {
+        if let (None, Some(network)) = (&self.batches, &self.network) {
+            let mut batches = BatchPlans::new(&self.gpu, network)?;
+            batches.set_steps(&self.steps)?;
+            self.batches = Some(batches);
+        }
+        let problem =
+            || PolicyFailure::Device(format!("at most {LARGEST_BATCH} plans at once in this precision"));
+        self.batches.as_mut().ok_or_else(problem)
+    }
+
     fn launch(&self, batch: usize) -> Result<Launch, PolicyFailure> {
         let gpu = &self.gpu;
         let program = self.packed.program(gpu, batch)?;
@@ -110,8 +128,7 @@ impl CudaEngine {
         let moments = program.rounds * CONSUMERS * 8;
         // Eight numbers of its channel for each thread.
         let numbers = 8 * program.rounds * CONSUMERS * 4;
-        let fixed =
-            program.x_bytes + moments + scratch * 4 + program.count * size_of::<Phase>() + numbers;
+        let fixed = program.x_bytes + moments + scratch * 4 + program.count * size_of::<Phase>() + numbers;
         // A little is left for the barriers.
         let left = gpu.shared_bytes.saturating_sub(fixed + 1024);
         let stages = (left / (CHUNK * 512)).min(6);
@@ -159,7 +176,7 @@ impl PlanEngine for CudaEngine {
     }
 
     fn largest_batch(&self) -> usize {
-        LARGEST_BATCH
+        if self.network.is_some() { BatchPlans::LARGEST } else { LARGEST_BATCH }
     }
 
     fn set_steps(&mut self, steps: &[SamplerStep]) -> Result<(), PolicyFailure> {
@@ -186,12 +203,18 @@ impl PlanEngine for CudaEngine {
         self.steps = steps.to_vec();
         // The room for noise depends on the steps.
         self.launches.iter_mut().for_each(|launch| *launch = None);
+        if let Some(batches) = &mut self.batches {
+            batches.set_steps(steps)?;
+        }
         self.prepare(1)
     }
 
     fn plan(&mut self, conditions: &[f32], noise: &[f32], samples: &mut [f32]) -> Result<(), PolicyFailure> {
         let sample = self.packed.predicted * self.packed.action_dim;
         let batch = samples.len() / sample;
+        if batch > LARGEST_BATCH {
+            return self.batches()?.plan(conditions, noise, samples);
+        }
         self.prepare(batch)?;
         let Some(launch) = &mut self.launches[batch] else { return Ok(()) };
         launch.condition.slice_mut()[..conditions.len()].copy_from_slice(conditions);

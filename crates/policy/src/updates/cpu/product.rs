@@ -58,7 +58,7 @@ pub(super) fn multiply(
     }
     let kernel = multiply_kernel();
     // What does not fill a group of rows is copied to where it does.
-    let (mut gathered, mut results) = (vec![0.0f32; GROUP * depth], [0.0f32; GROUP * LANES]);
+    let (mut gathered, mut results) = (Vec::new(), [0.0f32; GROUP * LANES]);
     for (panel, weights) in panels.chunks_exact(LANES * depth).enumerate() {
         let first = panel * LANES;
         let width = (outputs - first).min(LANES);
@@ -108,6 +108,7 @@ pub(super) fn multiply(
             unsafe { kernel(waiting.2, &task(waiting.0, waiting.1, input_rows.step_stride)) };
         }
         for rows in rest.chunks(GROUP) {
+            gathered.resize(GROUP * depth, 0.0f32);
             for (row, (from, to)) in rows.iter().enumerate() {
                 gathered[row * depth..(row + 1) * depth].copy_from_slice(&input[*from..from + depth]);
                 results[row * LANES..row * LANES + width].copy_from_slice(&output[*to..to + width]);

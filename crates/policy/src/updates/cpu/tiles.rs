@@ -181,32 +181,47 @@ const HALF: usize = LANES / 2;
 
 #[inline(always)]
 unsafe fn tile_plain<const FMA: bool>(groups: usize, tile: &Tile) {
-    for (input, output) in tile.input.iter().zip(tile.output).take(groups) {
+    for group in 0..groups {
         for half in 0..LANES / HALF {
-            let width = tile.width.saturating_sub(half * HALF).min(HALF);
-            let mut sums = [[0.0f32; HALF]; GROUP];
-            for sums in &mut sums {
-                sums.copy_from_slice(&tile.offsets[half * HALF..(half + 1) * HALF]);
-            }
-            for k in 0..tile.depth {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: inside the rows and the panel, as the caller says.
-                    let (value, weights) = unsafe {
-                        let weights = tile.weights.add(k * LANES + half * HALF);
-                        (*input.add(row * tile.input_stride + k), &*weights.cast::<[f32; HALF]>())
-                    };
-                    for (sum, weight) in sums.iter_mut().zip(weights) {
-                        *sum = if FMA { value.mul_add(*weight, *sum) } else { value * weight + *sum };
-                    }
+            // SAFETY: the caller's.
+            unsafe {
+                if tile.width >= (half + 1) * HALF {
+                    tile_part::<FMA, true>(tile, group, half);
+                } else {
+                    tile_part::<FMA, false>(tile, group, half);
                 }
             }
-            for (row, sums) in sums.iter().enumerate() {
-                for (lane, sum) in sums.iter().enumerate().take(width) {
-                    // SAFETY: the lane exists, in a row that the caller borrows mutably.
-                    unsafe {
-                        let place = output.add(row * tile.output_stride + half * HALF + lane);
-                        *place = if tile.add { *place + sum } else { *sum };
-                    }
+        }
+    }
+}
+
+/// A group of rows times half a panel, of which all outputs exist when `FULL`.
+#[inline(always)]
+unsafe fn tile_part<const FMA: bool, const FULL: bool>(tile: &Tile, group: usize, half: usize) {
+    let (input, output) = (tile.input[group], tile.output[group]);
+    let mut sums = [[0.0f32; HALF]; GROUP];
+    for k in 0..tile.depth {
+        // SAFETY: inside the rows and the panel, as the caller says.
+        let (values, weights) = unsafe {
+            let weights = tile.weights.add(k * LANES + half * HALF);
+            let value = |row: usize| *input.add(row * tile.input_stride + k);
+            ([value(0), value(1), value(2), value(3)], *weights.cast::<[f32; HALF]>())
+        };
+        for (sums, value) in sums.iter_mut().zip(values) {
+            for (sum, weight) in sums.iter_mut().zip(weights) {
+                *sum = if FMA { value.mul_add(weight, *sum) } else { value * weight + *sum };
+            }
+        }
+    }
+    let width = if FULL { HALF } else { tile.width.saturating_sub(half * HALF).min(HALF) };
+    for (row, sums) in sums.iter().enumerate() {
+        let place = output.wrapping_add(row * tile.output_stride + half * HALF);
+        for (lane, (sum, offset)) in sums.iter().zip(&tile.offsets[half * HALF..]).enumerate() {
+            if FULL || lane < width {
+                // SAFETY: the lane exists, in a row that the caller borrows mutably.
+                unsafe {
+                    let place = place.add(lane);
+                    *place = if tile.add { *place + (sum + offset) } else { sum + offset };
                 }
             }
         }
@@ -215,26 +230,51 @@ unsafe fn tile_plain<const FMA: bool>(groups: usize, tile: &Tile) {
 
 #[inline(always)]
 unsafe fn strip_plain<const FMA: bool>(count: usize, strip: &Strip) {
-    for index in 0..count {
-        let mut sums = [0.0f32; LANES];
-        for sample in 0..strip.input_rows.samples {
-            for step in 0..strip.input_rows.steps {
-                let at = |rows: Rows| sample * rows.sample_stride + step * rows.step_stride;
-                // SAFETY: inside the rows, as the caller says.
-                let (value, row) = unsafe {
-                    let row = strip.grad.add(at(strip.grad_rows));
-                    let value = *strip.input.add(at(strip.input_rows) + index);
-                    (value, std::slice::from_raw_parts(row, strip.width))
-                };
-                for (sum, grad) in sums.iter_mut().zip(row) {
+    for half in 0..LANES / HALF {
+        let full = strip.width >= (half + 1) * HALF;
+        // SAFETY: the caller's, for each of its rows.
+        unsafe {
+            if full && count.is_multiple_of(GROUP) {
+                (0..count).step_by(GROUP).for_each(|row| strip_part::<FMA, true, GROUP>(strip, row, half));
+            } else {
+                (0..count).for_each(|row| strip_part::<FMA, false, 1>(strip, row, half));
+            }
+        }
+    }
+}
+
+/// Some rows from `first` on, of half a panel.
+#[inline(always)]
+unsafe fn strip_part<const FMA: bool, const FULL: bool, const ROWS: usize>(
+    strip: &Strip,
+    first: usize,
+    half: usize,
+) {
+    let width = if FULL { HALF } else { strip.width.saturating_sub(half * HALF).min(HALF) };
+    let mut sums = [[0.0f32; HALF]; ROWS];
+    for sample in 0..strip.input_rows.samples {
+        for step in 0..strip.input_rows.steps {
+            let at = |rows: Rows| sample * rows.sample_stride + step * rows.step_stride;
+            let mut grads = [0.0f32; HALF];
+            // SAFETY: inside the rows, as the caller says.
+            let values = unsafe {
+                let row = strip.grad.wrapping_add(at(strip.grad_rows) + half * HALF);
+                grads[..width].copy_from_slice(std::slice::from_raw_parts(row, width));
+                std::slice::from_raw_parts(strip.input.add(at(strip.input_rows) + first), ROWS)
+            };
+            for (sums, value) in sums.iter_mut().zip(values) {
+                for (sum, grad) in sums.iter_mut().zip(&grads) {
                     *sum = if FMA { value.mul_add(*grad, *sum) } else { value * grad + *sum };
                 }
             }
         }
-        // SAFETY: the caller brings `count` rows of a panel.
-        let before = unsafe { &mut *strip.sums.add(index * LANES).cast::<[f32; LANES]>() };
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        // SAFETY: the caller brings these rows of a panel.
+        let before =
+            unsafe { &mut *strip.sums.add((first + row) * LANES + half * HALF).cast::<[f32; HALF]>() };
         for (before, sum) in before.iter_mut().zip(sums) {
-            *before = if strip.add { *before + sum } else { sum };
+            *before = if strip.add { *before + sum } else { *sum };
         }
     }
 }

@@ -151,9 +151,11 @@ fn drive(seed: u64, until: Instant, act: impl Fn(usize, &Observation) -> Action)
     STEPS
 }
 
-/// An action this far from where the agent is, in pixels, in a direction in radians.
+/// A target this far from the middle of the block's corners, in pixels, in a direction in radians.
 fn beside(seen: &Observation, reach: f64, turn: f64) -> Action {
-    Action(vec![seen.0[0] + reach * turn.cos(), seen.0[1] + reach * turn.sin()])
+    let corners = &seen.0[2..18];
+    let middle = |axis: usize| corners.iter().skip(axis).step_by(2).sum::<f64>() / 8.0;
+    Action(vec![middle(0) + reach * turn.cos(), middle(1) + reach * turn.sin()])
 }
 
 /// Circles through the block.

@@ -243,8 +243,8 @@ __device__ __forceinline__ const Source& source_of(const Phase& phase, int item)
     return phase.source[phase.sources == 2 && item / phase.row_tiles * phase.range >= phase.source[1].first];
 }
 
-__device__ __forceinline__ void prepare(const Plan& plan, const Phase& phase, int step, int item, u16* x, int* offsets, float* numbers,
-                                        Ready& ready) {
+__device__ __forceinline__ void prepare(const Plan& plan, const Phase& phase, int step, int item, u16* x, int* offsets,
+                                        float* numbers, Ready& ready) {
     int range = phase.range, length = phase.length, pitch = range + 8, rows = length + 4;
     int part_stride = BATCH * rows * pitch, lane = threadIdx.x % 32;
     int split = item / phase.row_tiles;
@@ -295,8 +295,8 @@ __device__ __forceinline__ void prepare(const Plan& plan, const Phase& phase, in
 
 // Writes the input of an item to shared memory as bf16: [part][BATCH * (length + 4)][range + 8], two rows of zeros before
 // and after each sample.
-__device__ __forceinline__ void load_input(const Plan& plan, const Phase& phase, int step, int item, u16* x, float2* sums,
-                                           const float* numbers, const Ready& ready) {
+__device__ __forceinline__ void load_input(const Plan& plan, const Phase& phase, int step, int item, u16* x,
+                                           float2* sums, const float* numbers, const Ready& ready) {
     int range = phase.range, length = phase.length, pitch = range + 8, rows = length + 4;
     int part_stride = BATCH * rows * pitch;
     if (phase.sampled) {
@@ -305,7 +305,8 @@ __device__ __forceinline__ void load_input(const Plan& plan, const Phase& phase,
             float value = 0.0f;
             if (d < plan.action_dim) {
                 value = sample_at(plan, step, b, t, d);
-                if (item == 0) plan.x[((step & 1) * BATCH + b) * length * plan.action_dim + t * plan.action_dim + d] = value;
+                int at = ((step & 1) * BATCH + b) * length * plan.action_dim + t * plan.action_dim + d;
+                if (item == 0) plan.x[at] = value;
             }
             store_input(x, part_stride, (b * rows + t + 2) * pitch + d, value);
         }
@@ -569,7 +570,8 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1)
             grid_arrive(plan.arrived, &cluster_barrier);
             bool more = p + 1 < plan.phase_count;
             const Phase& next = phases[more ? p + 1 : 0];
-            if (blockIdx.x < next.items) prepare(plan, next, more ? step : step + 1, blockIdx.x, x, offsets, numbers, ready);
+            if (blockIdx.x < next.items)
+                prepare(plan, next, more ? step : step + 1, blockIdx.x, x, offsets, numbers, ready);
             grid_wait(plan.arrived, &cluster_barrier, turn);
         }
     int sample = COLUMNS / BATCH * plan.action_dim;

@@ -9,6 +9,7 @@ use crate::checkpoint::Manifest;
 use crate::config::TrainConfig;
 use crate::engine::{self, PlanEngine, PlanOptions, Precision};
 use crate::relative::References;
+use crate::sampler::draws;
 use crate::{NoiseSchedule, PolicyFailure, SamplerConfig};
 
 /// A trained diffusion policy (Chi et al. 2023), ready to plan.
@@ -18,6 +19,8 @@ pub struct DiffusionPolicy {
     references: References,
     /// One a thread; at least one.
     engines: Vec<Box<dyn PlanEngine>>,
+    /// Draws of noise that a plan takes.
+    draws: usize,
     /// On how many threads a batch is planned that a single engine takes.
     threads_a_plan: usize,
 }
@@ -35,9 +38,9 @@ impl DiffusionPolicy {
         let references = References::new(&manifest.policy.relative, &manifest.interface);
         let references = references.map_err(PolicyFailure::Config)?;
         let schedule = manifest.policy.schedule.build().map_err(PolicyFailure::Config)?;
-        let mut engine = engine::open(manifest.host_network(values), options)?;
-        engine.set_steps(&manifest.policy.sampler.steps_of(&schedule, manifest.policy.objective))?;
-        Ok(Self { manifest, schedule, references, engines: vec![engine], threads_a_plan: 1 })
+        let engines = vec![engine::open(manifest.host_network(values), options)?];
+        let sampler = manifest.policy.sampler;
+        Self { manifest, schedule, references, engines, draws: 0, threads_a_plan: 1 }.with_sampler(sampler)
     }
 
     /// The policy that training with `config` begins from: seeded first weights, and numbers taken as they are. For
@@ -70,6 +73,7 @@ impl DiffusionPolicy {
         sampler.check(&self.schedule).map_err(PolicyFailure::Config)?;
         let steps = sampler.steps_of(&self.schedule, self.manifest.policy.objective);
         self.manifest.policy.sampler = sampler;
+        self.draws = draws(&steps);
         for engine in &mut self.engines {
             engine.set_steps(&steps)?;
         }
@@ -185,9 +189,7 @@ impl DiffusionPolicy {
         if seeds.is_empty() {
             return Ok(samples);
         }
-        let policy = &self.manifest.policy;
-        let steps = policy.sampler.steps_of(&self.schedule, policy.objective);
-        let draws = 1 + steps.iter().filter(|step| step.deviation > 0.0).count();
+        let draws = self.draws;
         let width = conditions.len() / seeds.len();
         let share = seeds.len().div_ceil(self.engines.len()).min(self.engines[0].largest_batch());
         let parts: Vec<_> = samples
@@ -215,7 +217,8 @@ impl DiffusionPolicy {
                     })
                     .collect();
                 running.into_iter().try_for_each(|thread| {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    let panicked = |_| Err(PolicyFailure::Device("a planning thread panicked".into()));
+                    thread.join().unwrap_or_else(panicked)
                 })
             })?;
         }
@@ -400,6 +403,39 @@ mod tests {
         narrow.window.0[0].0.pop();
         refused(&mut policy, narrow, "2 numbers, not 3");
         assert!(policy.predict(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_planning_thread_that_panics_is_an_error() {
+        struct Broken;
+
+        impl PlanEngine for Broken {
+            fn precision(&self) -> Precision {
+                Precision::F32
+            }
+
+            fn largest_batch(&self) -> usize {
+                1
+            }
+
+            fn set_steps(&mut self, _: &[crate::sampler::SamplerStep]) -> Result<(), PolicyFailure> {
+                Ok(())
+            }
+
+            fn plan(&mut self, _: &[f32], _: &[f32], _: &mut [f32]) -> Result<(), PolicyFailure> {
+                panic!("as it should")
+            }
+
+            fn another(&self) -> Option<Box<dyn PlanEngine>> {
+                Some(Box::new(Broken))
+            }
+        }
+
+        let mut policy = untrained();
+        policy.engines = vec![Box::new(Broken), Box::new(Broken)];
+        let error = policy.predict(&[request(1), request(2)]).unwrap_err();
+        assert!(matches!(error, PolicyError::Failed(_)), "{error}");
+        assert!(error.to_string().contains("panicked"), "{error}");
     }
 
     #[test]

@@ -206,6 +206,11 @@ pub(crate) struct SamplerStep {
     pub deviation: f64,
 }
 
+/// How often a plan of these steps draws noise: to begin with, and in every step with a deviation.
+pub(crate) fn draws(steps: &[SamplerStep]) -> usize {
+    1 + steps.iter().filter(|step| step.deviation > 0.0).count()
+}
+
 impl SamplerStep {
     /// From `x` and the network's output `[B, Tp, Da]` to the next sample.
     pub fn apply(&self, x: Tensor<3>, output: Tensor<3>, noise: &mut dyn FnMut() -> Tensor<3>) -> Tensor<3> {

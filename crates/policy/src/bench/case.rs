@@ -10,6 +10,7 @@ use crate::checkpoint::{Manifest, Named, serialize_tensors};
 use crate::config::NetworkConfig;
 use crate::diffusion::{DiffusionPolicy, noise};
 use crate::engine::PlanOptions;
+use crate::sampler::draws;
 use crate::{PolicyFailure, TrainConfig};
 
 /// A safetensors file of one plan of the untrained policy of `config`, in f32 on the CPU.
@@ -39,7 +40,7 @@ pub fn plan_case(config: &TrainConfig) -> Result<Vec<u8>, PolicyFailure> {
 
     let schedule = config.policy.schedule.build().map_err(PolicyFailure::Config)?;
     let steps = config.policy.sampler.steps_of(&schedule, config.policy.objective);
-    let draws = 1 + steps.iter().filter(|step| step.deviation > 0.0).count();
+    let draws = draws(&steps);
     let numbers = steps.iter().flat_map(|step| {
         let [c0, c1] = step.clean;
         [step.timestep as f64, c0, c1, step.of_clean, step.of_x, step.of_output, step.deviation]

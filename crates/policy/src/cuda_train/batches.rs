@@ -16,7 +16,7 @@ use super::program::{Act, Builder, Counters, LANES, MAIN, SHARED_BYTES, Signal, 
 use crate::PolicyFailure;
 use crate::cuda::{Buffer, Gpu, Mapped, Module, failed};
 use crate::engine::HostNetwork;
-use crate::sampler::SamplerStep;
+use crate::sampler::{SamplerStep, draws};
 
 const DENOISE: &str = include_str!("kernels/denoise.cu");
 /// Batch sizes that graphs are made for; others are filled up to the next.
@@ -199,7 +199,8 @@ impl BatchPlans {
     }
 
     fn draws(&self) -> usize {
-        self.steps.iter().filter(|step| step.deviation > 0.0).count()
+        // The first is where the samples are.
+        draws(&self.steps) - 1
     }
 
     /// All steps for a batch of this size as one graph.

@@ -17,7 +17,7 @@ use super::{HostNetwork, PlanEngine, Precision};
 use crate::PolicyFailure;
 use crate::cuda::{Buffer, Gpu, Mapped, Module, failed};
 use crate::cuda_train::BatchPlans;
-use crate::sampler::SamplerStep;
+use crate::sampler::{SamplerStep, draws};
 
 const SOURCE: &str = include_str!("plan.cu");
 /// Tiles of 512 bytes in one copy from memory to a block's ring.
@@ -153,7 +153,7 @@ impl CudaEngine {
         let shared_bytes = fixed + stages * CHUNK * 512;
         let items = self.packed.cuts.iter().map(|cut| cut.items()).max().unwrap_or(1);
         let sample = self.packed.predicted * self.packed.action_dim;
-        let draws = 1 + self.steps.iter().filter(|step| step.deviation > 0.0).count();
+        let draws = draws(&self.steps);
         Ok(Launch {
             function: module.function("plan_kernel", shared_bytes)?,
             program,

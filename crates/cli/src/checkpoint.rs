@@ -101,9 +101,13 @@ impl PlanArgs {
         if let Some(executed) = self.executed {
             policy = policy.with_executed(executed)?;
         }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(policy.with_threads(cores))
+        Ok(policy.with_threads(cores()))
     }
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// `ddim10`: a kind and a number of steps.

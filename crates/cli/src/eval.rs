@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use nudge_control::{Policy, RolloutOptions, RolloutStats, Task, rollout};
 
-use crate::checkpoint::PolicyArgs;
+use crate::checkpoint::{PolicyArgs, cores};
 use crate::eval_folder::EvalFolder;
 use crate::eval_report::{Report, Row};
 use crate::output;
@@ -80,7 +80,7 @@ impl Eval {
             Some(_) => Box::new(reproducible(policy)),
             None => Box::new(policy),
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = cores();
         let options = RolloutOptions { latency_steps: self.latency_steps, threads };
 
         let bar = output::progress(self.episodes as u64, "episodes");

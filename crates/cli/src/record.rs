@@ -14,7 +14,7 @@ use nudge_sim::TaskConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::checkpoint::PlanArgs;
+use crate::checkpoint::{PlanArgs, cores};
 use crate::demonstrate::demonstrate;
 use crate::output::{self, say};
 use crate::record_report::{Report, Tally};
@@ -260,10 +260,6 @@ impl Record {
 /// its own.
 pub fn reproducible(policy: DiffusionPolicy) -> Reproducible {
     Reproducible { policy: Box::new(policy.with_threads(cores())), at_once: cores() }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The command line without its choice of a part, to be given to a shell.

@@ -11,7 +11,7 @@ use nudge_dataset::{Dataset, read_recorded, recording_note};
 use nudge_policy::DiffusionPolicy;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::DeviceArgs;
+use crate::checkpoint::{DeviceArgs, cores};
 use crate::output::{self, say};
 use crate::record::{PolicySetup, Setup, reproducible};
 use crate::replay_view::{ReplayView, ViewArgs};
@@ -185,7 +185,7 @@ fn feature_at(interface: &Interface, place: usize) -> String {
 
 /// What the policy does in the recorded states, compared with what was done.
 fn ask_again(policy: DiffusionPolicy, episodes: &[Episode]) -> Result<Vec<Again>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores();
     let mut policy = reproducible(policy);
     let mut tasks: Vec<(Box<dyn Task>, u64)> = Vec::with_capacity(episodes.len());
     for episode in episodes {

@@ -360,6 +360,7 @@ pub(crate) fn serialize_tensors(named: &Named, metadata: HashMap<String, String>
     safetensors::serialize(views, metadata).expect("names and sizes are plain")
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,11 +13,6 @@ pub fn name(device: Device) -> String {
     found.unwrap_or_else(|| "unknown".into())
 }
 
-/// Cores that this process may use.
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 fn processor() -> Option<String> {
     field(Path::new("/proc/cpuinfo"), "model name")
 }

@@ -13,7 +13,7 @@ use super::network::{NetworkArgs, requests};
 use super::times::{self, Times, Until, measure};
 use super::torch::{Torch, VersusArgs};
 use super::{machine, torch};
-use crate::checkpoint::{Device, PlanArgs};
+use crate::checkpoint::{Device, PlanArgs, cores};
 use crate::output::{self, say};
 
 /// Time plans: observations in, actions out
@@ -219,7 +219,7 @@ fn print(report: &Report) {
         report.parameters as f64 / 1e6,
         report.device_name,
         report.threads,
-        machine::cores(),
+        cores(),
         report.first_plan_ms
     );
     if let Some(limit) = &report.limit {

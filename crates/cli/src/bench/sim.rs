@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::machine;
 use super::plan::seconds;
 use super::times::cpu_secs;
-use crate::checkpoint::Device;
+use crate::checkpoint::{Device, cores};
 use crate::output::{self, say};
 use crate::task::TaskName;
 
@@ -71,7 +71,7 @@ const PLAYS: [(TaskName, &str, &str, Play); 4] = [
 impl Sim {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let duration = Duration::from_secs_f64(self.seconds);
-        let cores = machine::cores();
+        let cores = cores();
         let chosen = PLAYS.iter().filter(|(task, ..)| self.task.is_none_or(|only| only == *task));
         let row = |(task, name, actions, play): &(TaskName, &'static str, &'static str, Play)| {
             let (one, steps_per_cpu_s) = rate(*play, duration, 1);

@@ -16,7 +16,7 @@ use super::synthetic::{self, Scratch};
 use super::times::{self, Times, Until};
 use super::torch::{Torch, VersusArgs};
 use super::{machine, torch};
-use crate::checkpoint::Device;
+use crate::checkpoint::{Device, cores};
 use crate::output::{self, say};
 
 /// Time training steps: batch, gradient, AdamW, average of the weights
@@ -125,7 +125,7 @@ impl Train {
         let threads = match (self.device, self.threads) {
             (Device::Cuda, None) => 1,
             (Device::Cpu, None) => {
-                (1..=machine::cores().min(batch)).rev().find(|n| batch.is_multiple_of(*n)).unwrap_or(1)
+                (1..=cores().min(batch)).rev().find(|n| batch.is_multiple_of(*n)).unwrap_or(1)
             }
             (_, Some(threads)) => usize::try_from(threads)?,
         };

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::Gpu;
 use super::gpu::failed;
 use crate::PolicyFailure;
+use crate::checkpoint::hex;
 
 /// Compiled kernels on a device.
 pub(crate) struct Module {
@@ -136,8 +137,4 @@ fn binary_of(program: sys::nvrtcProgram) -> Result<Vec<u8>, result::NvrtcError> 
         sys::nvrtcGetCUBIN(program, binary.as_mut_ptr().cast()).result()?;
         Ok(binary)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

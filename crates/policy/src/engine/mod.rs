@@ -138,3 +138,12 @@ pub(crate) fn open(network: HostNetwork, options: PlanOptions) -> Result<Box<dyn
     }
     Ok(Box::new(GraphEngine::new(network, options.device)?))
 }
+
+/// Rounded to the nearest bf16, ties to even; NaN stays NaN.
+fn bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    if value.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+}

@@ -7,6 +7,7 @@ use super::pool::Pool;
 use super::signal::{Signal, padded};
 use super::sweep::Sweep;
 use super::tile::Tile;
+use crate::engine::bf16;
 
 /// A convolution with packed weights.
 pub(super) struct Convolution {
@@ -247,13 +248,4 @@ impl Packed {
 /// The largest magnitude; not a number if any is none.
 fn largest(values: impl Iterator<Item = f32>) -> f32 {
     f32::from_bits(values.map(|value| value.abs().to_bits()).max().unwrap_or(0))
-}
-
-/// Rounded to the nearest, to even between two.
-fn bf16(value: f32) -> u16 {
-    let bits = value.to_bits();
-    if value.is_nan() {
-        return (bits >> 16) as u16 | 0x40;
-    }
-    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }

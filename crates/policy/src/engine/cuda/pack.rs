@@ -1,6 +1,7 @@
 //! Weights in the register order of the tensor cores' `m16n8k16`, cut into the items that blocks work on.
 
 use super::layers::{Kind, Layer};
+use crate::engine::bf16;
 
 /// How a layer is cut: `row_tiles` of 16 output rows (over all parities) times `splits` of `range` input channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,15 +105,6 @@ pub(super) fn pack_item(
             }
         }
     }
-}
-
-/// Rounded to the nearest bf16, ties to even; NaN stays NaN.
-pub(super) fn bf16(value: f32) -> u16 {
-    let bits = value.to_bits();
-    if value.is_nan() {
-        return (bits >> 16) as u16 | 0x40;
-    }
-    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
 }
 
 fn from_bf16(bits: u16) -> f32 {

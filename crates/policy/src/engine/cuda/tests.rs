@@ -177,7 +177,8 @@ fn packed_weights_are_the_weights() {
         let sum = |values: &mut dyn Iterator<Item = u16>| {
             values.map(|bits| f64::from(f32::from_bits(u32::from(bits) << 16)).abs()).sum::<f64>()
         };
-        let (is, want) = (sum(&mut packed.iter().copied()), sum(&mut weight.iter().map(|w| pack::bf16(*w))));
+        let (is, want) =
+            (sum(&mut packed.iter().copied()), sum(&mut weight.iter().map(|w| crate::engine::bf16(*w))));
         assert!((is - want).abs() < 1e-6 * want, "{}: {is}, not {want}", layer.name);
     }
 }

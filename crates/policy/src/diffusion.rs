@@ -216,10 +216,10 @@ impl DiffusionPolicy {
                         scope.spawn(move || plan(engine, samples, seeds, conditions))
                     })
                     .collect();
-                running.into_iter().try_for_each(|thread| {
-                    let panicked = |_| Err(PolicyFailure::Device("a planning thread panicked".into()));
-                    thread.join().unwrap_or_else(panicked)
-                })
+                // All are waited for: a scope that is left with a panic unseen panics itself.
+                let finished: Vec<_> = running.into_iter().map(|thread| thread.join()).collect();
+                let panicked = |_| Err(PolicyFailure::Device("a planning thread panicked".into()));
+                finished.into_iter().try_for_each(|plan| plan.unwrap_or_else(panicked))
             })?;
         }
         Ok(samples)

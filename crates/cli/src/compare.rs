@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use nudge_control::{Interval, mean_interval, wilson_interval};
+use nudge_control::{Achieved, Interval, mean_interval};
 use serde::{Deserialize, Serialize};
 
 use crate::output::{self, say};
@@ -52,10 +52,8 @@ struct Row {
     checkpoint: String,
     demonstrations: usize,
     episodes: usize,
-    score: f64,
-    score_ci: Interval,
-    success: f64,
-    success_ci: Interval,
+    #[serde(flatten)]
+    achieved: Achieved,
     /// Against the first result, where both ran the same starts of the same task.
     #[serde(skip_serializing_if = "Option::is_none")]
     difference: Option<Difference>,
@@ -101,17 +99,11 @@ fn read(path: &Path) -> anyhow::Result<Results> {
 }
 
 fn row(result: &Results, first: &Results) -> Row {
-    let scores: Vec<f64> = result.per_episode.iter().map(|start| start.score).collect();
-    let hits = result.per_episode.iter().filter(|start| start.success).count();
-    let n = scores.len();
     Row {
         checkpoint: result.checkpoint.clone(),
         demonstrations: result.demonstrations,
-        episodes: n,
-        score: mean(&scores),
-        score_ci: mean_interval(&scores).unwrap_or(Interval { low: 0.0, high: 1.0 }),
-        success: hits as f64 / n as f64,
-        success_ci: wilson_interval(hits, n),
+        episodes: result.per_episode.len(),
+        achieved: Achieved::over(result.per_episode.iter().map(|start| (start.score, start.success))),
         difference: difference(result, first),
     }
 }
@@ -141,10 +133,11 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 fn point(row: &Row) -> plot::Point {
+    let Achieved { score, score_ci, success, success_ci } = row.achieved;
     plot::Point {
         demonstrations: row.demonstrations,
-        success: (row.success_ci.low, row.success, row.success_ci.high),
-        score: (row.score_ci.low, row.score, row.score_ci.high),
+        success: (success_ci.low, success, success_ci.high),
+        score: (score_ci.low, score, score_ci.high),
     }
 }
 
@@ -159,7 +152,7 @@ fn print(rows: &[Row]) {
         "success vs first",
     ];
     let mut table = output::table(header);
-    let with = |value: f64, ci: Interval| format!("{value:.3} [{:.3}, {:.3}]", ci.low, ci.high);
+    let with = |value: f64, ci: Interval| format!("{value:.3} {ci}");
     let signed = |value: f64, ci: Interval| format!("{value:+.3} [{:+.3}, {:+.3}]", ci.low, ci.high);
     for row in rows {
         let (score, success) = row.difference.as_ref().map_or_else(Default::default, |difference| {
@@ -169,8 +162,8 @@ fn print(rows: &[Row]) {
             row.checkpoint.clone(),
             row.demonstrations.to_string(),
             row.episodes.to_string(),
-            with(row.score, row.score_ci),
-            with(row.success, row.success_ci),
+            with(row.achieved.score, row.achieved.score_ci),
+            with(row.achieved.success, row.achieved.success_ci),
             score,
             success,
         ]);
@@ -204,8 +197,8 @@ mod tests {
         let Difference { score, score_ci, success, .. } = difference(&better, &worse).unwrap();
         assert!((score - 0.1).abs() < 1e-12 && (score_ci.high - score_ci.low).abs() < 1e-12);
         assert_eq!(success, 0.0);
-        let row = row(&better, &worse);
-        assert!(row.score_ci.high - row.score_ci.low > 0.3);
+        let score_ci = row(&better, &worse).achieved.score_ci;
+        assert!(score_ci.high - score_ci.low > 0.3);
     }
 
     #[test]

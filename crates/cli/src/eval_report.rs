@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nudge_control::{Episode, Interval, RolloutStats, mean_interval, quantile, wilson_interval};
+use nudge_control::{Achieved, Episode, Interval, RolloutStats, quantile, wilson_interval};
 use nudge_sim::TaskConfig;
 use serde::Serialize;
 
@@ -21,10 +21,8 @@ pub struct Report {
     pub sampler: nudge_policy::SamplerConfig,
     pub executed: usize,
     pub latency_steps: usize,
-    pub score: f64,
-    pub score_ci: Interval,
-    pub success: f64,
-    pub success_ci: Interval,
+    #[serde(flatten)]
+    pub achieved: Achieved,
     /// For tasks whose reward counts stages.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageShare>,
@@ -74,7 +72,7 @@ impl Report {
         wall: Duration,
     ) -> Self {
         let scores: Vec<f64> = rows.iter().map(|row| row.score).collect();
-        let (n, hits) = (rows.len(), rows.iter().filter(|row| row.success).count());
+        let n = rows.len();
         let stage = |&(stage, reward): &(&'static str, f64)| {
             // Rewards are whole fifths, but for rounding.
             let reached = scores.iter().filter(|score| **score > reward - 1e-6).count();
@@ -88,10 +86,7 @@ impl Report {
             sampler: how.sampler,
             executed: how.executed,
             latency_steps: 0,
-            score: scores.iter().sum::<f64>() / n as f64,
-            score_ci: mean_interval(&scores).unwrap_or(Interval { low: 0.0, high: 1.0 }),
-            success: hits as f64 / n as f64,
-            success_ci: wilson_interval(hits, n),
+            achieved: Achieved::over(rows.iter().map(|row| (row.score, row.success))),
             stages: stages(&task).iter().map(stage).collect(),
             wall_secs: wall.as_secs_f64(),
             plans: stats.plans,
@@ -116,13 +111,13 @@ impl Report {
         say!("{rows}");
         let mut scores: Vec<f64> = self.per_episode.iter().map(|row| row.score).collect();
         scores.sort_by(f64::total_cmp);
-        let interval = |ci: Interval| format!("[{:.3}, {:.3}]", ci.low, ci.high);
         let mut summary = output::table(["", "value", "95 % interval"]);
-        summary.add_row(["score", &format!("{:.3}", self.score), &interval(self.score_ci)]);
-        summary.add_row(["success", &format!("{:.3}", self.success), &interval(self.success_ci)]);
+        let Achieved { score, score_ci, success, success_ci } = self.achieved;
+        summary.add_row(["score", &format!("{score:.3}"), &score_ci.to_string()]);
+        summary.add_row(["success", &format!("{success:.3}"), &success_ci.to_string()]);
         summary.add_row(["median score", &format!("{:.3}", quantile(&scores, 0.5)), ""]);
         for StageShare { stage, share, share_ci } in &self.stages {
-            summary.add_row([*stage, &format!("{share:.3}"), &interval(*share_ci)]);
+            summary.add_row([*stage, &format!("{share:.3}"), &share_ci.to_string()]);
         }
         say!("{summary}");
         say!(

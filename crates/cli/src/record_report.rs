@@ -145,7 +145,6 @@ impl Report {
     }
 
     pub fn print(&self) {
-        let interval = |ci: Interval| format!("[{:.3}, {:.3}]", ci.low, ci.high);
         let mut table = output::table(["", "value", "95 % interval"]);
         table.add_row(["episodes run", &self.episodes.to_string(), ""]);
         table.add_row(["episodes kept", &self.kept.to_string(), ""]);
@@ -153,14 +152,14 @@ impl Report {
         let plans = match self.success {
             Success::Expert { expert_success, expert_success_ci } => {
                 table.add_row(["score", &format!("{:.3}", self.score), ""]);
-                let ci = interval(expert_success_ci);
+                let ci = expert_success_ci.to_string();
                 table.add_row(["expert's success", &format!("{expert_success:.3}"), &ci]);
                 String::new()
             }
             Success::Policy { success, success_ci, score_ci, plans } => {
-                let ci = score_ci.map_or_else(String::new, interval);
+                let ci = score_ci.map_or_else(String::new, |ci| ci.to_string());
                 table.add_row(["score", &format!("{:.3}", self.score), &ci]);
-                table.add_row(["success", &format!("{success:.3}"), &interval(success_ci)]);
+                table.add_row(["success", &format!("{success:.3}"), &success_ci.to_string()]);
                 format!(" with {plans} plans")
             }
         };

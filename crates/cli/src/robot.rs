@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum, value_parser};
-use nudge_control::{Interval, mean_interval, wilson_interval};
+use nudge_control::Achieved;
 use nudge_runtime::{RobotFile, RobotOptions, RobotReport, simulated_robot};
 use nudge_sim::TaskConfig;
 use serde::Serialize;
@@ -73,10 +73,8 @@ pub struct Robot {
 pub struct Summary {
     pub episodes: usize,
     pub seed: u64,
-    pub score: f64,
-    pub score_ci: Option<Interval>,
-    pub success: f64,
-    pub success_ci: Interval,
+    #[serde(flatten)]
+    pub achieved: Achieved,
     /// Of all steps, those that no command came for.
     pub steps_without_command: usize,
     pub steps: usize,
@@ -139,15 +137,10 @@ impl Robot {
 
 impl Summary {
     pub fn of(report: RobotReport, seed: u64) -> Self {
-        let scores: Vec<f64> = report.episodes.iter().map(|episode| episode.score).collect();
-        let (n, hits) = (scores.len(), report.episodes.iter().filter(|episode| episode.success).count());
         Self {
-            episodes: n,
+            episodes: report.episodes.len(),
             seed,
-            score: scores.iter().sum::<f64>() / n.max(1) as f64,
-            score_ci: mean_interval(&scores),
-            success: hits as f64 / n.max(1) as f64,
-            success_ci: wilson_interval(hits, n),
+            achieved: Achieved::over(report.episodes.iter().map(|episode| (episode.score, episode.success))),
             steps_without_command: report.episodes.iter().map(|episode| episode.steps_without_command).sum(),
             steps: report.episodes.iter().map(|episode| episode.steps).sum(),
             report: Details {
@@ -170,13 +163,9 @@ impl Summary {
             ]);
         }
         say!("{rows}");
-        let interval = |ci: Interval| format!(" [{:.3}, {:.3}]", ci.low, ci.high);
+        let Achieved { score, score_ci, success, success_ci } = self.achieved;
         say!(
-            "score {:.3}{}, success {:.3}{} over {} episodes (95 % intervals)",
-            self.score,
-            self.score_ci.map(interval).unwrap_or_default(),
-            self.success,
-            interval(self.success_ci),
+            "score {score:.3} {score_ci}, success {success:.3} {success_ci} over {} episodes (95 % intervals)",
             self.episodes
         );
     }

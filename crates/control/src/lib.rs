@@ -27,5 +27,5 @@ pub use policy::{Action, ActionChunk, Observation, ObservationWindow, PlanReques
 pub use rollout::{RolloutError, RolloutOptions, RolloutStats, rollout};
 pub use scene::{Scene, Shape};
 pub use seeds::{noise_seed, split_mix_64};
-pub use statistics::{Interval, mean_interval, quantile, wilson_interval};
+pub use statistics::{Achieved, Interval, mean_interval, quantile, wilson_interval};
 pub use task::{Expert, Step, Task};

@@ -1,5 +1,7 @@
 //! Figures with their uncertainty.
 
+use std::fmt;
+
 use serde::Serialize;
 
 /// A closed interval at 95 % confidence.
@@ -13,6 +15,13 @@ pub struct Interval {
 impl From<Interval> for [f64; 2] {
     fn from(interval: Interval) -> Self {
         [interval.low, interval.high]
+    }
+}
+
+/// `[low, high]` with three decimals.
+impl fmt::Display for Interval {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "[{:.3}, {:.3}]", self.low, self.high)
     }
 }
 
@@ -58,6 +67,31 @@ pub fn mean_interval(values: &[f64]) -> Option<Interval> {
     Some(Interval { low: quantile(&means, 0.025), high: quantile(&means, 0.975) })
 }
 
+/// What policies are judged by, over episodes: the mean score, and the share of successes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Achieved {
+    pub score: f64,
+    /// By bootstrap over episodes.
+    pub score_ci: Interval,
+    pub success: f64,
+    /// Wilson's.
+    pub success_ci: Interval,
+}
+
+impl Achieved {
+    /// Of one score and one verdict an episode. Without episodes nothing is known: both are 0, anywhere in 0..=1.
+    pub fn over(episodes: impl IntoIterator<Item = (f64, bool)>) -> Self {
+        let (scores, verdicts): (Vec<f64>, Vec<bool>) = episodes.into_iter().unzip();
+        let (n, hits) = (scores.len(), verdicts.iter().filter(|success| **success).count());
+        Self {
+            score: scores.iter().sum::<f64>() / n.max(1) as f64,
+            score_ci: mean_interval(&scores).unwrap_or(Interval { low: 0.0, high: 1.0 }),
+            success: hits as f64 / n.max(1) as f64,
+            success_ci: wilson_interval(hits, n),
+        }
+    }
+}
+
 /// The `q` quantile of ascending `sorted` values, interpolated; NaN when there are none.
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
@@ -91,6 +125,16 @@ mod tests {
         assert!((interval.high - (9.5 + 0.565)).abs() < 0.05, "{interval:?}");
         assert_eq!(mean_interval(&values), Some(interval));
         assert_eq!(mean_interval(&[]), None);
+    }
+
+    #[test]
+    fn episodes_are_judged_by_score_and_success() {
+        let achieved = Achieved::over([(1.0, true), (0.5, false), (0.75, false), (0.75, true)]);
+        assert_eq!((achieved.score, achieved.success), (0.75, 0.5));
+        assert_eq!(achieved.success_ci, wilson_interval(2, 4));
+        assert_eq!(Some(achieved.score_ci), mean_interval(&[1.0, 0.5, 0.75, 0.75]));
+        let nothing = Achieved::over([]);
+        assert_eq!((nothing.score, nothing.score_ci), (0.0, Interval { low: 0.0, high: 1.0 }));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What can go wrong with a data set, where, and what to do about it.
 
+use std::fmt::Display;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
@@ -10,12 +12,16 @@ use parquet::errors::ParquetError;
 pub enum DatasetError {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("{} is not a LeRobot data set: {problem}", path.display())]
+    #[error("{} is not a data set: {problem}", path.display())]
     NotADataset { path: PathBuf, problem: String },
     #[error("{}: {problem}", path.display())]
     Metadata { path: PathBuf, problem: String },
     #[error("{} cannot be read as parquet and is probably cut short or damaged; copy it again ({source})", path.display())]
     Parquet { path: PathBuf, source: ParquetError },
+    #[error("{}: {problem}; the chunk is lost or damaged: fetch the set again", path.display())]
+    Chunk { path: PathBuf, problem: String },
+    #[error("{}, `{place}`: {problem}", path.display())]
+    Hdf5 { path: PathBuf, place: String, problem: String },
     #[error("{} has no column `{column}`; its columns are {present}", path.display())]
     MissingColumn { path: PathBuf, column: String, present: String },
     #[error("the data set has no feature `{feature}`; its features are {present}")]
@@ -49,5 +55,13 @@ impl DatasetError {
 
     pub(crate) fn metadata(path: &Path, problem: impl Into<String>) -> Self {
         Self::Metadata { path: path.to_owned(), problem: problem.into() }
+    }
+}
+
+/// Runs a decoder of others on bytes that may be damaged; should it panic on them, that is an error too.
+pub(crate) fn guarded<T, E: Display>(run: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("the decoder met bytes that no sound file holds".into()),
     }
 }

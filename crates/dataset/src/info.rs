@@ -1,4 +1,4 @@
-//! `meta/info.json`: what a data set says about itself.
+//! What a data set says about itself; LeRobot sets do in `meta/info.json`.
 
 use std::fs;
 use std::path::Path;
@@ -6,25 +6,42 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::DatasetError;
+use crate::{DatasetError, Format};
 
 /// What a data set holds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DatasetInfo {
-    /// The layout: `v3.0`, `v2.1` or `v2.0`.
-    pub codebase_version: String,
+    pub format: Format,
     pub episodes: usize,
     pub frames: usize,
-    /// Frames per second.
-    pub fps: f64,
+    /// Frames per second, above 0; `None` when the set does not state them.
+    pub fps: Option<f64>,
     pub robot_type: Option<String>,
-    /// In the order of info.json.
+    /// In the order of info.json; by name in formats that keep no order.
     pub features: Vec<FeatureInfo>,
     /// What was to be done, in words, by task index.
     pub tasks: Vec<String>,
+    /// Parts that the set names, such as `train` and `valid`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<Split>,
 }
 
-/// One feature as info.json states it.
+/// A part of a set that has a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Split {
+    pub name: String,
+    /// In ascending order.
+    pub episodes: Vec<usize>,
+}
+
+impl DatasetInfo {
+    /// The features that are listed and not read: pictures, videos, text.
+    pub fn passed_over(&self) -> impl Iterator<Item = &FeatureInfo> {
+        self.features.iter().filter(|feature| !feature.is_numeric())
+    }
+}
+
+/// One feature as the set states it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FeatureInfo {
     pub name: String,
@@ -65,7 +82,6 @@ pub(crate) struct Info {
 
 #[derive(Deserialize)]
 struct Raw {
-    codebase_version: String,
     robot_type: Option<String>,
     total_episodes: usize,
     total_frames: usize,
@@ -91,21 +107,15 @@ struct RawFeature {
 /// Reads `meta/info.json` below `root`.
 pub(crate) fn read(root: &Path) -> Result<Info, DatasetError> {
     let path = root.join("meta/info.json");
-    if !path.is_file() {
-        let problem = match root.is_dir() {
-            true => "it has no meta/info.json (point at the folder that holds meta/ and data/)".into(),
-            false => "there is no such folder".into(),
-        };
-        return Err(DatasetError::NotADataset { path: root.to_owned(), problem });
-    }
     let bad = |problem: String| DatasetError::Metadata { path: path.clone(), problem };
     let text = fs::read_to_string(&path).map_err(DatasetError::io(&path))?;
     // The version is asked first: an older layout may lack the other keys.
     let value: Value =
         serde_json::from_str(&text).map_err(|error| bad(format!("not valid JSON: {error}")))?;
-    let (layout, default_path) = match value.get("codebase_version").and_then(Value::as_str) {
-        Some("v3.0") => (Layout::V3, V3_DATA_PATH),
-        Some("v2.1" | "v2.0") => (Layout::V2, V2_DATA_PATH),
+    let (format, layout, default_path) = match value.get("codebase_version").and_then(Value::as_str) {
+        Some("v3.0") => (Format::LeRobotV3, Layout::V3, V3_DATA_PATH),
+        Some("v2.1") => (Format::LeRobotV21, Layout::V2, V2_DATA_PATH),
+        Some("v2.0") => (Format::LeRobotV20, Layout::V2, V2_DATA_PATH),
         Some(version) => {
             return Err(bad(format!(
                 "codebase_version `{version}` is not read; v3.0, v2.1 and v2.0 are. Older sets become v2.0 with \
@@ -126,13 +136,14 @@ pub(crate) fn read(root: &Path) -> Result<Info, DatasetError> {
     });
     Ok(Info {
         public: DatasetInfo {
-            codebase_version: raw.codebase_version,
+            format,
             episodes: raw.total_episodes,
             frames: raw.total_frames,
-            fps: raw.fps,
+            fps: Some(raw.fps),
             robot_type: raw.robot_type,
             features: features.collect::<Result<_, _>>()?,
             tasks: Vec::new(),
+            splits: Vec::new(),
         },
         layout,
         data_path: raw.data_path.unwrap_or_else(|| default_path.to_owned()),

@@ -1,20 +1,28 @@
-//! Demonstrations on disk: the LeRobot layouts in (v3.0, v2.1, v2.0) and out (v3.0), shards and their merging, training
-//! windows, statistics.
+//! Demonstrations on disk: LeRobot (v3.0, v2.1, v2.0), diffusion_policy's zarr and robomimic's HDF5 in, LeRobot v3.0 out;
+//! shards and their merging, training windows, statistics.
 //!
 //! This crate must never know tensors, physics or the network.
 //!
 //! Dimension letters: `T` frames of an episode, `D` numbers of a feature, `To`, `Tp`, `Ta` as in `nudge-control`.
 
+mod chunked;
 mod columns;
 mod episode_writer;
 mod episodes;
 mod error;
+mod format;
+mod hdf5_array;
 mod index;
 mod info;
+mod lerobot;
 mod merge;
 mod parquet_file;
+mod raw;
 mod read;
+mod replay_buffer;
+mod robomimic;
 mod shard;
+mod source;
 mod staging;
 mod stats;
 mod table;
@@ -22,11 +30,13 @@ mod template;
 mod windows;
 mod write;
 mod write_meta;
+mod zarr_array;
 
 pub use episode_writer::{EpisodeWriter, Recording, write_episodes};
 pub use episodes::{EpisodeNote, RecordingNote, read_recorded, recording_note};
 pub use error::DatasetError;
-pub use info::{DatasetInfo, FeatureInfo};
+pub use format::Format;
+pub use info::{DatasetInfo, FeatureInfo, Split};
 pub use merge::{Merged, merge};
 pub use read::{Dataset, NonFinite};
 pub use shard::{Recorded, ShardNote, shard_folder, shard_note};

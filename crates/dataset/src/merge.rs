@@ -155,7 +155,12 @@ fn write(sets: &[Dataset], out: &Path) -> Result<(usize, usize), DatasetError> {
     }
     let features = own_features(first);
     let info = first.info();
-    let spec = WriteSpec { fps: info.fps, robot_type: info.robot_type.clone(), features: features.clone() };
+    let Some(fps) = info.fps else {
+        let problem =
+            "states no frame rate; make it a LeRobot set first: nudge dataset convert SET --out DIR --fps HZ";
+        return Err(DatasetError::metadata(first.root(), problem));
+    };
+    let spec = WriteSpec { fps, robot_type: info.robot_type.clone(), features: features.clone() };
     let mut writer = DatasetWriter::create(out, spec)?;
     let mut episodes = 0;
     for set in sets {
@@ -189,7 +194,9 @@ fn alike(first: &Dataset, other: &Dataset) -> Result<(), DatasetError> {
     };
     let (one, two) = (first.info(), other.info());
     if one.fps != two.fps {
-        return Err(unlike(format!("it has {} frames a second, the other {}", two.fps, one.fps)));
+        let rate =
+            |fps: Option<f64>| fps.map_or_else(|| "an unknown number of".into(), |fps| fps.to_string());
+        return Err(unlike(format!("it has {} frames a second, the other {}", rate(two.fps), rate(one.fps))));
     }
     if one.robot_type != two.robot_type {
         let name = |robot: &Option<String>| robot.clone().unwrap_or_else(|| "none".into());

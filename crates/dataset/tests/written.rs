@@ -168,7 +168,8 @@ fn the_human_demonstrations_written_by_us_are_the_genuine_set() {
     let mut names: Vec<&str> = features.iter().map(|feature| feature.name.as_str()).collect();
     names.push("timestamp");
     let episodes = dataset.read_all(&names).unwrap();
-    let spec = WriteSpec { fps: info.fps, robot_type: info.robot_type.clone(), features: features.clone() };
+    let fps = info.fps.unwrap();
+    let spec = WriteSpec { fps, robot_type: info.robot_type.clone(), features: features.clone() };
     let mut writer = DatasetWriter::create(&dir, spec).unwrap();
     for tables in &episodes {
         let column = |(table, feature): (&nudge_dataset::Table, &FeatureInfo)| match feature.dtype.as_str() {

@@ -55,10 +55,12 @@ impl TrainingData {
     pub fn load(config: &TrainConfig, dataset: &Dataset) -> Result<Self, PolicyFailure> {
         let interface = &config.interface;
         let info = dataset.info();
-        if (info.fps - interface.control_hz).abs() > 1e-6 * interface.control_hz {
+        // A set that does not state its rate is taken at the configuration's.
+        let fps = info.fps.unwrap_or(interface.control_hz);
+        if (fps - interface.control_hz).abs() > 1e-6 * interface.control_hz {
             return Err(PolicyFailure::Data(format!(
-                "it was recorded at {} Hz, and `interface.control_hz` is {}",
-                info.fps, interface.control_hz
+                "it was recorded at {fps} Hz, and `interface.control_hz` is {}",
+                interface.control_hz
             )));
         }
         let observed: Vec<&str> = interface.observation.iter().map(|feature| feature.name.as_str()).collect();

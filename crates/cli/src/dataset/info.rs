@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use crate::output::{self, say};
 
-/// Show what a LeRobot data set holds (v3.0, v2.1 or v2.0)
+/// Show what a data set holds: LeRobot (v3.0, v2.1, v2.0), diffusion_policy's zarr, robomimic's HDF5
 ///
 /// Reads the metadata alone, so it answers at once for a set of any size; --check reads every number.
 #[derive(Args)]
 pub struct Info {
-    /// The folder that holds `meta/` and `data/`
+    /// The folder (LeRobot: the one that holds `meta/` and `data/`; zarr) or the HDF5 file
     dir: PathBuf,
 
     /// Read all frames, and report numbers that are NaN or infinite
@@ -71,14 +71,13 @@ impl Lengths {
 
 fn print(dir: &Path, dataset: &Dataset, lengths: Lengths, non_finite: Option<&[NonFinite]>) {
     let info = dataset.info();
-    let seconds = info.frames as f64 / info.fps;
-    say!("{} (LeRobot {})", dir.display(), info.codebase_version);
+    let rate = info.fps.map(|fps| format!(" at {fps} Hz ({:.1} min)", info.frames as f64 / fps / 60.0));
+    say!("{} ({})", dir.display(), info.format);
     say!(
-        "{} episodes, {} frames at {} Hz ({:.1} min); an episode is {} to {} frames long (median {})",
+        "{} episodes, {} frames{}; an episode is {} to {} frames long (median {})",
         info.episodes,
         info.frames,
-        info.fps,
-        seconds / 60.0,
+        rate.unwrap_or_else(|| ", at a rate that the set does not state".into()),
         lengths.min,
         lengths.max,
         lengths.median
@@ -106,6 +105,11 @@ fn print(dir: &Path, dataset: &Dataset, lengths: Lengths, non_finite: Option<&[N
         ]);
     }
     say!("{table}");
+    let passed_over: Vec<_> =
+        info.passed_over().map(|feature| format!("{} ({})", feature.name, feature.dtype)).collect();
+    if !passed_over.is_empty() {
+        say!("listed and not read, for they hold no numbers: {}", passed_over.join(", "));
+    }
     match non_finite {
         None => {}
         Some([]) => say!("all numbers are finite"),

@@ -1,0 +1,149 @@
+//! diffusion_policy's `ReplayBuffer`: a zarr store with `data/<key>` `[T, ...]` and `meta/episode_ends`.
+
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use crate::columns::Number;
+use crate::source::Numbers;
+use crate::zarr_array::ZarrArray;
+use crate::{DatasetError, DatasetInfo, FeatureInfo, Format};
+
+const ENDS: &str = "meta/episode_ends";
+
+/// A store of which the metadata and the ends of the episodes have been read.
+pub(crate) struct ReplayBuffer {
+    /// By feature; those of numbers can be read.
+    arrays: Vec<(String, ZarrArray)>,
+    /// Rows of each episode in every array.
+    pub(crate) episodes: Vec<Range<usize>>,
+}
+
+impl ReplayBuffer {
+    /// Whether the folder is a zarr store, of whatever kind.
+    pub(crate) fn is_at(path: &Path) -> bool {
+        let marks = [".zgroup", "zarr.json", ".zmetadata", ENDS, "data/.zgroup"];
+        path.extension().is_some_and(|extension| extension == "zarr")
+            || marks.iter().any(|mark| path.join(mark).exists())
+    }
+
+    pub(crate) fn open(root: &Path) -> Result<(Self, DatasetInfo), DatasetError> {
+        let arrays = arrays_of(root)?;
+        let ends = read_ends(root)?;
+        let frames = ends.last().copied().unwrap_or(0);
+        if let Some((name, array)) = arrays.iter().find(|(_, array)| array.shape[0] != frames) {
+            let problem = format!(
+                "`{name}` holds {} frames, but the last episode of {ENDS} ends at {frames}; the store was copied in part \
+                 or appended to halfway: fetch it again, or keep what is whole with `nudge dataset convert SET --out DIR \
+                 --salvage`",
+                array.shape[0]
+            );
+            return Err(DatasetError::metadata(&root.join("data").join(name), problem));
+        }
+        let mut start = 0;
+        let episodes: Vec<Range<usize>> =
+            ends.into_iter().map(|end| std::mem::replace(&mut start, end)..end).collect();
+        let info = DatasetInfo {
+            format: Format::ReplayBufferZarr,
+            episodes: episodes.len(),
+            frames,
+            fps: None,
+            robot_type: None,
+            features: arrays.iter().map(|(name, array)| feature(name, array)).collect(),
+            tasks: Vec::new(),
+            splits: Vec::new(),
+        };
+        Ok((Self { arrays, episodes }, info))
+    }
+
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        self.episodes.iter().map(Range::len).collect()
+    }
+
+    /// Reads each run of episodes that lie one after another at once.
+    pub(crate) fn read<T: Number>(
+        &self,
+        episodes: Range<usize>,
+        features: &[&FeatureInfo],
+    ) -> Result<Numbers<T>, DatasetError> {
+        let mut numbers = Vec::with_capacity(episodes.len());
+        for run in self.episodes[episodes].chunk_by(|one, next| one.end == next.start) {
+            let rows = run[0].start..run[run.len() - 1].end;
+            let mut columns = Vec::with_capacity(features.len());
+            for feature in features {
+                let array = self.arrays.iter().find(|(name, _)| *name == feature.name);
+                columns.push(array.map_or_else(|| Ok(Vec::new()), |(_, array)| array.read(rows.clone()))?);
+            }
+            for episode in run {
+                let cut = columns.iter().zip(features).map(|(column, feature): (&Vec<T>, _)| {
+                    let dim = feature.dim();
+                    column[(episode.start - rows.start) * dim..(episode.end - rows.start) * dim].to_vec()
+                });
+                numbers.push(cut.collect());
+            }
+        }
+        Ok(numbers)
+    }
+}
+
+/// The arrays below `data/`, by name.
+fn arrays_of(root: &Path) -> Result<Vec<(String, ZarrArray)>, DatasetError> {
+    let data = root.join("data");
+    if !data.is_dir() {
+        let problem = "it is a zarr store without a group `data`, so no ReplayBuffer of diffusion_policy";
+        return Err(DatasetError::NotADataset { path: root.to_owned(), problem: problem.into() });
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&data).map_err(DatasetError::io(&data))? {
+        let path = entry.map_err(DatasetError::io(&data))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            return Err(DatasetError::metadata(&path, "its name is not valid Unicode; rename it"));
+        };
+        // Groups within `data` hold nothing that has frames.
+        if path.is_dir() && !path.join(".zgroup").is_file() {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    names
+        .into_iter()
+        .map(|name| Ok((name.clone(), ZarrArray::open(root, &format!("data/{name}"))?)))
+        .collect()
+}
+
+/// Where each episode ends: cumulative counts of frames.
+fn read_ends(root: &Path) -> Result<Vec<usize>, DatasetError> {
+    let path = root.join(ENDS);
+    if !path.is_dir() {
+        let problem = "there is no such array, so where episodes end is unknown; fetch the store again";
+        return Err(DatasetError::metadata(&path, problem));
+    }
+    let array = ZarrArray::open(root, ENDS)?;
+    if array.shape.len() != 1 || !array.dtype.contains("int") {
+        let problem =
+            format!("it holds {} {:?} where a list of whole numbers belongs", array.dtype, array.shape);
+        return Err(DatasetError::metadata(&path, problem));
+    }
+    let ends: Vec<i64> = array.read(0..array.shape[0])?;
+    let mut last = 0;
+    let end = |(episode, end): (usize, i64)| {
+        if end <= last {
+            let problem =
+                format!("episode {episode} ends at frame {end}, but begins at {last}; fetch the store again");
+            return Err(DatasetError::metadata(&path, problem));
+        }
+        last = end;
+        Ok(end as usize)
+    };
+    ends.into_iter().enumerate().map(end).collect()
+}
+
+fn feature(name: &str, array: &ZarrArray) -> FeatureInfo {
+    let shape = if array.shape.len() == 1 { vec![1] } else { array.shape[1..].to_vec() };
+    let dtype = match () {
+        () if array.shape.len() >= 4 => "image".to_owned(),
+        () if shape.contains(&0) => "empty".to_owned(),
+        () => array.dtype.clone(),
+    };
+    FeatureInfo { name: name.to_owned(), dtype, shape, names: Vec::new() }
+}

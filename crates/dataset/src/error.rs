@@ -65,3 +65,36 @@ pub(crate) fn guarded<T, E: Display>(run: impl FnOnce() -> Result<T, E>) -> Resu
         Err(_) => Err("the decoder met bytes that no sound file holds".into()),
     }
 }
+
+/// What to do about an episode that cannot be read.
+pub(crate) enum Damage {
+    /// Refuse the whole set.
+    Refused,
+    /// Leave it out; this is what was left out, in words.
+    LeftOut(Vec<String>),
+}
+
+impl Damage {
+    /// Lets through what was found, or `None` where it is damaged and left out.
+    ///
+    /// # Errors
+    /// The damage, where it is refused.
+    pub(crate) fn pass<T>(&mut self, found: Result<T, DatasetError>) -> Result<Option<T>, DatasetError> {
+        match (found, self) {
+            (Ok(found), _) => Ok(Some(found)),
+            (Err(error), Self::Refused) => Err(error),
+            (Err(error), Self::LeftOut(words)) => {
+                words.push(error.to_string());
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// How to get at what is whole in a set that is refused.
+pub(crate) fn way_out(set: &Path) -> String {
+    format!(
+        "keep the episodes that are whole with `nudge dataset convert {} --out DIR --salvage`",
+        set.display()
+    )
+}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::error::{Damage, way_out};
 use crate::info::{Info, Layout, V2_DATA_PATH};
 use crate::parquet_file::ParquetFile;
 use crate::{DatasetError, template};
@@ -21,6 +22,8 @@ pub(crate) struct DataFile {
 /// Rows of one data file.
 #[derive(Clone, Debug)]
 pub(crate) struct Location {
+    /// The number under which the set's own files know the episode.
+    pub(crate) number: usize,
     pub(crate) file: usize,
     pub(crate) rows: Range<usize>,
 }
@@ -34,10 +37,10 @@ pub(crate) struct Index {
 }
 
 /// Finds the episodes of the set in `root`, and checks that there are as many as it claims.
-pub(crate) fn read(root: &Path, info: &Info) -> Result<Index, DatasetError> {
+pub(crate) fn read(root: &Path, info: &Info, damage: &mut Damage) -> Result<Index, DatasetError> {
     let index = match info.layout {
-        Layout::V3 => read_v3(root, info)?,
-        Layout::V2 => read_v2(root, info)?,
+        Layout::V3 => read_v3(root, info, damage)?,
+        Layout::V2 => read_v2(root, info, damage)?,
     };
     let frames: usize = index.episodes.iter().map(|episode| episode.rows.len()).sum();
     let claims =
@@ -46,87 +49,123 @@ pub(crate) fn read(root: &Path, info: &Info) -> Result<Index, DatasetError> {
         if claimed != found {
             let problem = format!(
                 "claims {claimed} {what}, but the episode list in meta/ holds {found}; the set was copied in part or \
-                 edited by hand: fetch it again, or correct total_{what}"
+                 edited by hand: fetch it again, correct total_{what}, or {}",
+                way_out(root)
             );
-            return Err(DatasetError::metadata(&root.join("meta/info.json"), problem));
+            damage.pass::<()>(Err(DatasetError::metadata(&root.join("meta/info.json"), problem)))?;
         }
     }
     Ok(index)
 }
 
+/// One row of `meta/episodes/`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    episode: usize,
+    chunk_index: usize,
+    file_index: usize,
+    /// Frames of the whole set.
+    from: usize,
+    length: usize,
+}
+
 /// The rows of `meta/episodes/`, merged over its files, as columns.
-fn read_v3(root: &Path, info: &Info) -> Result<Index, DatasetError> {
-    const COLUMNS: [&str; 6] = [
-        "episode_index",
-        "length",
-        "data/chunk_index",
-        "data/file_index",
-        "dataset_from_index",
-        "dataset_to_index",
-    ];
+fn read_v3(root: &Path, info: &Info, damage: &mut Damage) -> Result<Index, DatasetError> {
     let folder = root.join("meta/episodes");
-    let mut rows: Vec<[usize; 6]> = Vec::new();
+    let mut rows = Vec::new();
     for path in parquet_files_below(&folder)? {
-        let file = ParquetFile::open(&path)?;
-        let mut columns = Vec::with_capacity(COLUMNS.len());
-        for name in COLUMNS {
-            columns.push(file.integers(name)?);
-        }
-        for row in 0..file.row_count() {
-            let mut values = [0; 6];
-            for (value, (column, name)) in values.iter_mut().zip(columns.iter().zip(COLUMNS)) {
-                *value = usize::try_from(column[row]).map_err(|_| {
-                    DatasetError::metadata(
-                        &path,
-                        format!("`{name}` of row {row} is negative: {}", column[row]),
-                    )
-                })?;
-            }
-            rows.push(values);
-        }
+        rows.extend(damage.pass(episode_rows(&path))?.unwrap_or_default());
     }
     rows.sort_unstable();
-
-    let mut files: Vec<DataFile> = Vec::new();
-    let mut numbers: BTreeMap<(usize, usize), (usize, usize)> = BTreeMap::new();
+    let mut finder = Finder { root, info, files: Vec::new(), numbers: BTreeMap::new() };
     let mut episodes = Vec::with_capacity(rows.len());
-    for (expected, [episode, length, chunk_index, file_index, from, to]) in rows.into_iter().enumerate() {
-        check_number(&folder, expected, episode)?;
-        if from.checked_add(length) != Some(to) {
-            let problem =
-                format!("episode {episode} has length {length}, but lies at {from}..{to} of the data set");
-            return Err(DatasetError::metadata(&folder, problem));
+    let mut expected = 0;
+    for row in rows {
+        if in_order(&folder, &mut expected, row.episode, damage)? {
+            episodes.extend(damage.pass(finder.find(&row))?);
         }
+    }
+    let tasks = damage.pass(tasks_v3(root))?.unwrap_or_default();
+    Ok(Index { files: finder.files, episodes, tasks })
+}
+
+/// Where an episode lies is told by `length` and `dataset_from_index`, or by the latter and `dataset_to_index`.
+fn episode_rows(path: &Path) -> Result<Vec<Row>, DatasetError> {
+    let file = ParquetFile::open(path)?;
+    let column = |name: &str| -> Result<Vec<usize>, DatasetError> {
+        let number = |(row, value): (usize, i64)| {
+            usize::try_from(value).map_err(|_| {
+                DatasetError::metadata(path, format!("`{name}` of row {row} is negative: {value}"))
+            })
+        };
+        file.integers(name)?.into_iter().enumerate().map(number).collect()
+    };
+    let (episode, from) = (column("episode_index")?, column("dataset_from_index")?);
+    let (chunk_index, file_index) = (column("data/chunk_index")?, column("data/file_index")?);
+    let stated = if file.has_column("length") { Some(column("length")?) } else { None };
+    let to = match &stated {
+        Some(_) if !file.has_column("dataset_to_index") => None,
+        _ => Some(column("dataset_to_index")?),
+    };
+    let row = |row: usize| {
+        let (episode, from) = (episode[row], from[row]);
+        let between = to.as_ref().map(|to| to[row].checked_sub(from));
+        let length = match (stated.as_ref().map(|lengths| lengths[row]), between) {
+            (Some(length), None) => length,
+            (None, Some(Some(between))) => between,
+            (Some(length), Some(between)) if between == Some(length) => length,
+            (stated, _) => {
+                let length = stated.map_or_else(|| "no length".into(), |length| format!("length {length}"));
+                let to = to.as_ref().map_or(0, |to| to[row]);
+                let problem =
+                    format!("episode {episode} has {length}, but lies at {from}..{to} of the data set");
+                return Err(DatasetError::metadata(path, problem));
+            }
+        };
+        Ok(Row { episode, chunk_index: chunk_index[row], file_index: file_index[row], from, length })
+    };
+    (0..file.row_count()).map(row).collect()
+}
+
+/// Finds the rows of episodes in data files, which it opens as they come up.
+struct Finder<'a> {
+    root: &'a Path,
+    info: &'a Info,
+    files: Vec<DataFile>,
+    /// By chunk and file: the place in `files`, and which frame of the whole set is its first.
+    numbers: BTreeMap<(usize, usize), (usize, usize)>,
+}
+
+impl Finder<'_> {
+    fn find(&mut self, row: &Row) -> Result<Location, DatasetError> {
+        let Row { episode, chunk_index, file_index, from, length } = *row;
         // Files hold whole episodes in order, so a file's first row is its first episode's first.
-        let (file, first) = match numbers.get(&(chunk_index, file_index)) {
+        let (file, first) = match self.numbers.get(&(chunk_index, file_index)) {
             Some(known) => *known,
             None => {
                 let values = [("chunk_index", chunk_index), ("file_index", file_index)];
-                let path = root.join(
-                    template::fill(&info.data_path, &values)
-                        .map_err(|problem| bad_template(root, &problem))?,
-                );
-                exists(&path, episode, info.public.episodes)?;
-                files.push(DataFile { opened: Some(ParquetFile::open(&path)?), path });
-                numbers.insert((chunk_index, file_index), (files.len() - 1, from));
-                (files.len() - 1, from)
+                let path = template::fill(&self.info.data_path, &values)
+                    .map_err(|problem| bad_template(self.root, &problem))?;
+                let path = self.root.join(path);
+                exists(self.root, &path, episode, self.info.public.episodes)?;
+                self.files.push(DataFile { opened: Some(ParquetFile::open(&path)?), path });
+                self.numbers.insert((chunk_index, file_index), (self.files.len() - 1, from));
+                (self.files.len() - 1, from)
             }
         };
-        let held = files[file].opened.as_ref().map_or(0, ParquetFile::row_count);
-        let rows = from.checked_sub(first).map(|start| start..start + length);
+        let held = self.files[file].opened.as_ref().map_or(0, ParquetFile::row_count);
+        let rows = from.checked_sub(first).and_then(|start| Some(start..start.checked_add(length)?));
         let Some(rows) = rows.filter(|rows| rows.end <= held) else {
-            return Err(DatasetError::Episode {
-                path: files[file].path.clone(),
-                episode,
-                problem: format!(
-                    "the file holds {held} frames (of the data set, {first} on), but the episode lies at {from}..{to}; \
-                     fetch the file again"
-                ),
-            });
+            let problem = format!(
+                "the file holds {held} frames (of the data set, {first} on), but the episode lies at {from}..{}; fetch the \
+                 file again, or {}",
+                from.saturating_add(length),
+                way_out(self.root)
+            );
+            return Err(DatasetError::Episode { path: self.files[file].path.clone(), episode, problem });
         };
-        episodes.push(Location { file, rows });
+        Ok(Location { number: episode, file, rows })
     }
-    Ok(Index { files, episodes, tasks: tasks_v3(root)? })
 }
 
 /// Task texts by task index. pandas keeps the text in an index column whose name varies.
@@ -153,35 +192,46 @@ struct TaskLine {
     task: String,
 }
 
-fn read_v2(root: &Path, info: &Info) -> Result<Index, DatasetError> {
+fn read_v2(root: &Path, info: &Info, damage: &mut Damage) -> Result<Index, DatasetError> {
     let path = root.join("meta/episodes.jsonl");
     let mut lines: Vec<EpisodeLine> = json_lines(&path)?;
     lines.sort_by_key(|line| line.episode_index);
     let (mut files, mut episodes) = (Vec::with_capacity(lines.len()), Vec::with_capacity(lines.len()));
-    for (expected, EpisodeLine { episode_index, length }) in lines.into_iter().enumerate() {
-        check_number(&path, expected, episode_index)?;
-        let values = [("episode_chunk", episode_index / info.chunks_size), ("episode_index", episode_index)];
-        let fill = |template: &str| {
-            template::fill(template, &values)
-                .map(|path| root.join(path))
-                .map_err(|problem| bad_template(root, &problem))
-        };
-        let mut path = fill(&info.data_path)?;
-        if !path.is_file() {
-            // Some sets state a template that their own files do not follow, and then follow the usual one.
-            let usual = fill(V2_DATA_PATH)?;
-            if usual.is_file() {
-                path = usual;
-            }
+    let mut expected = 0;
+    for EpisodeLine { episode_index, length } in lines {
+        if !in_order(&path, &mut expected, episode_index, damage)? {
+            continue;
         }
-        exists(&path, episode_index, info.public.episodes)?;
-        episodes.push(Location { file: files.len(), rows: 0..length });
-        files.push(DataFile { path, opened: None });
+        let found = file_v2(root, info, episode_index);
+        if let Some(path) = damage.pass(found)? {
+            episodes.push(Location { number: episode_index, file: files.len(), rows: 0..length });
+            files.push(DataFile { path, opened: None });
+        }
     }
     let path = root.join("meta/tasks.jsonl");
     let mut tasks: Vec<TaskLine> = if path.is_file() { json_lines(&path)? } else { Vec::new() };
     tasks.sort_by_key(|line| line.task_index);
     Ok(Index { files, episodes, tasks: tasks.into_iter().map(|line| line.task).collect() })
+}
+
+/// The file of an episode.
+fn file_v2(root: &Path, info: &Info, episode: usize) -> Result<PathBuf, DatasetError> {
+    let values = [("episode_chunk", episode / info.chunks_size), ("episode_index", episode)];
+    let fill = |template: &str| {
+        template::fill(template, &values)
+            .map(|path| root.join(path))
+            .map_err(|problem| bad_template(root, &problem))
+    };
+    let mut path = fill(&info.data_path)?;
+    if !path.is_file() {
+        // Some sets state a template that their own files do not follow, and then follow the usual one.
+        let usual = fill(V2_DATA_PATH)?;
+        if usual.is_file() {
+            path = usual;
+        }
+    }
+    exists(root, &path, episode, info.public.episodes)?;
+    Ok(path)
 }
 
 /// One JSON value a line.
@@ -196,20 +246,33 @@ pub(crate) fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Dat
         .collect()
 }
 
-fn check_number(path: &Path, expected: usize, episode: usize) -> Result<(), DatasetError> {
-    if episode == expected {
-        return Ok(());
+/// Whether a listed episode is to be looked at: numbers go up one by one from 0, and where damage is left out some may be
+/// missing, but none is there twice.
+fn in_order(
+    path: &Path,
+    expected: &mut usize,
+    episode: usize,
+    damage: &mut Damage,
+) -> Result<bool, DatasetError> {
+    if episode != *expected {
+        let problem = format!("episode {expected} is missing or listed twice (found {episode} in its place)");
+        damage.pass::<()>(Err(DatasetError::metadata(path, problem)))?;
+        if episode < *expected {
+            return Ok(false);
+        }
     }
-    let problem = format!("episode {expected} is missing or listed twice (found {episode} in its place)");
-    Err(DatasetError::metadata(path, problem))
+    *expected = episode.saturating_add(1);
+    Ok(true)
 }
 
-fn exists(path: &Path, episode: usize, claimed: usize) -> Result<(), DatasetError> {
+fn exists(root: &Path, path: &Path, episode: usize, claimed: usize) -> Result<(), DatasetError> {
     if path.is_file() {
         return Ok(());
     }
-    let problem =
-        format!("there is no such file, though the data set claims {claimed} episodes; fetch it again");
+    let problem = format!(
+        "there is no such file, though the data set claims {claimed} episodes; fetch it again, or {}",
+        way_out(root)
+    );
     Err(DatasetError::Episode { path: path.to_owned(), episode, problem })
 }
 

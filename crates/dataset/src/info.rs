@@ -34,6 +34,14 @@ pub struct Split {
     pub episodes: Vec<usize>,
 }
 
+impl Split {
+    /// The same part of a set of which only the episodes `kept` are left.
+    pub(crate) fn renumbered(self, kept: &[usize]) -> Self {
+        let new = |episode: &usize| kept.binary_search(episode).ok();
+        Self { episodes: self.episodes.iter().filter_map(new).collect(), ..self }
+    }
+}
+
 impl DatasetInfo {
     /// The features that are listed and not read: pictures, videos, text.
     pub fn passed_over(&self) -> impl Iterator<Item = &FeatureInfo> {

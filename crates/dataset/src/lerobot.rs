@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::columns::{self, Number, Problem};
+use crate::error::Damage;
 use crate::index::{self, DataFile, Location};
 use crate::parquet_file::{ParquetFile, column};
 use crate::source::Numbers;
@@ -17,15 +18,20 @@ pub(crate) struct LeRobot {
 
 impl LeRobot {
     /// Opens the set in `dir`, the folder that holds `meta/` and `data/`.
-    pub(crate) fn open(dir: &Path) -> Result<(Self, DatasetInfo), DatasetError> {
+    pub(crate) fn open(dir: &Path, damage: &mut Damage) -> Result<(Self, DatasetInfo), DatasetError> {
         let info = info::read(dir)?;
-        let index = index::read(dir, &info)?;
+        let index = index::read(dir, &info, damage)?;
         let info = DatasetInfo { tasks: index.tasks, ..info.public };
         Ok((Self { files: index.files, episodes: index.episodes }, info))
     }
 
     pub(crate) fn lengths(&self) -> Vec<usize> {
         self.episodes.iter().map(|location| location.rows.len()).collect()
+    }
+
+    /// Keeps these episodes alone.
+    pub(crate) fn keep(&mut self, episodes: &[usize]) {
+        self.episodes = episodes.iter().map(|episode| self.episodes[*episode].clone()).collect();
     }
 
     /// Each run of episodes that lie one after another in a file is read at once.
@@ -89,6 +95,7 @@ impl LeRobot {
             let nth = starts.partition_point(|start| *start <= row) - 1;
             (episodes.start + nth, row - starts[nth])
         };
+        let own_number = |row: usize| self.episodes[place(row).0].number as i64;
         let values_error = |name: &str, row: usize, problem: &str| {
             let (episode, frame) = place(row);
             let problem = format!("frame {frame} {problem}");
@@ -110,8 +117,7 @@ impl LeRobot {
             if checked {
                 let numbers = columns::integers(column(&batch, EPISODE))
                     .map_err(|Problem { row: at, text }| values_error(EPISODE, row + at, &text))?;
-                let wrong =
-                    numbers.iter().enumerate().find(|(at, number)| **number != place(row + at).0 as i64);
+                let wrong = numbers.iter().enumerate().find(|(at, number)| **number != own_number(row + at));
                 if let Some((at, number)) = wrong {
                     let problem = format!("says {number}: meta/ and data/ disagree on where episodes lie");
                     return Err(values_error(EPISODE, row + at, &problem));

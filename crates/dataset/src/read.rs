@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::columns::Number;
+use crate::error::Damage;
 use crate::source::Source;
 use crate::{DatasetError, DatasetInfo, FeatureInfo, FeatureStats, Format, Table};
 
@@ -36,9 +37,36 @@ impl Dataset {
     /// # Errors
     /// When it is no set of a format that is read, or its metadata contradict themselves or the files.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
-        let (source, info) = Source::open(path)?;
+        let (source, info) = Source::open(path, &mut Damage::Refused)?;
         let lengths = source.lengths();
         Ok(Self { root: path.to_owned(), info, source, lengths })
+    }
+
+    /// Opens a set whose metadata disagree with its files, or some of whose files are damaged: takes the episodes of which
+    /// every number can be read, numbers them anew, and says in words what was left out and why. Reads the whole set.
+    ///
+    /// # Errors
+    /// When not even the kind and the features of the set can be read, or no episode is whole.
+    pub fn salvage(path: &Path) -> Result<(Self, Vec<String>), DatasetError> {
+        let mut damage = Damage::LeftOut(Vec::new());
+        let (mut source, info) = Source::open(path, &mut damage)?;
+        let numeric: Vec<&FeatureInfo> =
+            info.features.iter().filter(|feature| feature.is_numeric()).collect();
+        let mut kept = Vec::new();
+        for episode in 0..source.lengths().len() {
+            let read = source.read::<f32>(episode..episode + 1, &numeric);
+            kept.extend(damage.pass(read)?.map(|_| episode));
+        }
+        let left_out = if let Damage::LeftOut(words) = damage { words } else { Vec::new() };
+        if kept.is_empty() {
+            let problem = format!("no episode of it is whole: {}", left_out.join("; "));
+            return Err(DatasetError::NotADataset { path: path.to_owned(), problem });
+        }
+        source.keep(&kept);
+        let lengths = source.lengths();
+        let splits = info.splits.into_iter().map(|split| split.renumbered(&kept)).collect();
+        let info = DatasetInfo { episodes: lengths.len(), frames: lengths.iter().sum(), splits, ..info };
+        Ok((Self { root: path.to_owned(), info, source, lengths }, left_out))
     }
 
     pub fn info(&self) -> &DatasetInfo {

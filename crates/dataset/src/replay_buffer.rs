@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::columns::Number;
+use crate::error::{Damage, way_out};
 use crate::source::Numbers;
 use crate::zarr_array::ZarrArray;
 use crate::{DatasetError, DatasetInfo, FeatureInfo, Format};
@@ -16,7 +17,7 @@ pub(crate) struct ReplayBuffer {
     /// By feature; those of numbers can be read.
     arrays: Vec<(String, ZarrArray)>,
     /// Rows of each episode in every array.
-    pub(crate) episodes: Vec<Range<usize>>,
+    episodes: Vec<Range<usize>>,
 }
 
 impl ReplayBuffer {
@@ -27,26 +28,31 @@ impl ReplayBuffer {
             || marks.iter().any(|mark| path.join(mark).exists())
     }
 
-    pub(crate) fn open(root: &Path) -> Result<(Self, DatasetInfo), DatasetError> {
-        let arrays = arrays_of(root)?;
-        let ends = read_ends(root)?;
+    pub(crate) fn open(root: &Path, damage: &mut Damage) -> Result<(Self, DatasetInfo), DatasetError> {
+        let mut arrays = Vec::new();
+        for name in names(root)? {
+            let array = damage.pass(ZarrArray::open(root, &format!("data/{name}")))?;
+            arrays.extend(array.map(|array| (name, array)));
+        }
+        let ends = read_ends(root, damage)?;
         let frames = ends.last().copied().unwrap_or(0);
-        if let Some((name, array)) = arrays.iter().find(|(_, array)| array.shape[0] != frames) {
+        for (name, array) in arrays.iter().filter(|(_, array)| array.shape[0] != frames) {
             let problem = format!(
                 "`{name}` holds {} frames, but the last episode of {ENDS} ends at {frames}; the store was copied in part \
-                 or appended to halfway: fetch it again, or keep what is whole with `nudge dataset convert SET --out DIR \
-                 --salvage`",
-                array.shape[0]
+                 or appended to halfway: fetch it again, or {}",
+                array.shape[0],
+                way_out(root)
             );
-            return Err(DatasetError::metadata(&root.join("data").join(name), problem));
+            damage.pass::<()>(Err(DatasetError::metadata(&root.join("data").join(name), problem)))?;
         }
-        let mut start = 0;
-        let episodes: Vec<Range<usize>> =
-            ends.into_iter().map(|end| std::mem::replace(&mut start, end)..end).collect();
+        let held = arrays.iter().map(|(_, array)| array.shape[0]).min().unwrap_or(0);
+        let starts = [0].into_iter().chain(ends.iter().copied());
+        let all: Vec<Range<usize>> = starts.zip(&ends).map(|(start, end)| start..*end).collect();
+        let episodes: Vec<Range<usize>> = all.into_iter().filter(|episode| episode.end <= held).collect();
         let info = DatasetInfo {
             format: Format::ReplayBufferZarr,
             episodes: episodes.len(),
-            frames,
+            frames: episodes.iter().map(Range::len).sum(),
             fps: None,
             robot_type: None,
             features: arrays.iter().map(|(name, array)| feature(name, array)).collect(),
@@ -54,6 +60,11 @@ impl ReplayBuffer {
             splits: Vec::new(),
         };
         Ok((Self { arrays, episodes }, info))
+    }
+
+    /// Keeps these episodes alone.
+    pub(crate) fn keep(&mut self, episodes: &[usize]) {
+        self.episodes = episodes.iter().map(|episode| self.episodes[*episode].clone()).collect();
     }
 
     pub(crate) fn lengths(&self) -> Vec<usize> {
@@ -86,8 +97,8 @@ impl ReplayBuffer {
     }
 }
 
-/// The arrays below `data/`, by name.
-fn arrays_of(root: &Path) -> Result<Vec<(String, ZarrArray)>, DatasetError> {
+/// Names of the arrays below `data/`, sorted.
+fn names(root: &Path) -> Result<Vec<String>, DatasetError> {
     let data = root.join("data");
     if !data.is_dir() {
         let problem = "it is a zarr store without a group `data`, so no ReplayBuffer of diffusion_policy";
@@ -105,14 +116,11 @@ fn arrays_of(root: &Path) -> Result<Vec<(String, ZarrArray)>, DatasetError> {
         }
     }
     names.sort();
-    names
-        .into_iter()
-        .map(|name| Ok((name.clone(), ZarrArray::open(root, &format!("data/{name}"))?)))
-        .collect()
+    Ok(names)
 }
 
 /// Where each episode ends: cumulative counts of frames.
-fn read_ends(root: &Path) -> Result<Vec<usize>, DatasetError> {
+fn read_ends(root: &Path, damage: &mut Damage) -> Result<Vec<usize>, DatasetError> {
     let path = root.join(ENDS);
     if !path.is_dir() {
         let problem = "there is no such array, so where episodes end is unknown; fetch the store again";
@@ -125,17 +133,22 @@ fn read_ends(root: &Path) -> Result<Vec<usize>, DatasetError> {
         return Err(DatasetError::metadata(&path, problem));
     }
     let ends: Vec<i64> = array.read(0..array.shape[0])?;
+    let mut read = Vec::with_capacity(ends.len());
     let mut last = 0;
-    let end = |(episode, end): (usize, i64)| {
+    for (episode, end) in ends.into_iter().enumerate() {
         if end <= last {
-            let problem =
-                format!("episode {episode} ends at frame {end}, but begins at {last}; fetch the store again");
-            return Err(DatasetError::metadata(&path, problem));
+            let problem = format!(
+                "episode {episode} ends at frame {end}, but begins at {last}; fetch the store again, or {}",
+                way_out(root)
+            );
+            damage.pass::<()>(Err(DatasetError::metadata(&path, problem)))?;
+            // Where the others lie is unknown, too.
+            break;
         }
         last = end;
-        Ok(end as usize)
-    };
-    ends.into_iter().enumerate().map(end).collect()
+        read.push(end as usize);
+    }
+    Ok(read)
 }
 
 fn feature(name: &str, array: &ZarrArray) -> FeatureInfo {

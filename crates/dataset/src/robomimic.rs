@@ -11,7 +11,7 @@ use hdf5_reader::group::Group;
 use serde_json::Value;
 
 use crate::columns::Number;
-use crate::error::guarded;
+use crate::error::{Damage, guarded, way_out};
 use crate::hdf5_array::{self, Hdf5Array};
 use crate::source::Numbers;
 use crate::{DatasetError, DatasetInfo, FeatureInfo, Format, Split};
@@ -20,11 +20,13 @@ use crate::{DatasetError, DatasetInfo, FeatureInfo, Format, Split};
 pub(crate) struct Robomimic {
     path: PathBuf,
     file: Hdf5File,
-    pub(crate) demos: Vec<Demo>,
+    /// In the order of their numbers.
+    demos: Vec<Demo>,
 }
 
-/// One demonstration, in the order of their numbers.
-pub(crate) struct Demo {
+/// One demonstration.
+#[derive(Clone)]
+struct Demo {
     name: String,
     frames: usize,
 }
@@ -39,7 +41,7 @@ impl Robomimic {
             || path.extension().is_some_and(|end| ["hdf5", "h5", "hdf"].iter().any(|known| end == *known))
     }
 
-    pub(crate) fn open(path: &Path) -> Result<(Self, DatasetInfo), DatasetError> {
+    pub(crate) fn open(path: &Path, damage: &mut Damage) -> Result<(Self, DatasetInfo), DatasetError> {
         let file = at(path, "/", || hdf5_array::open_file(path))?;
         let root = at(path, "/", || file.root_group())?;
         let (groups, _) = at(path, "/", || root.member_names())?;
@@ -54,16 +56,25 @@ impl Robomimic {
             let digits = name.trim_start_matches(|letter: char| !letter.is_ascii_digit());
             (digits.parse().unwrap_or(u64::MAX), name.clone())
         });
-        let set = Self { path: path.to_owned(), file, demos: Vec::new() };
-        let demos = names.into_iter().map(|name| set.demo(&data, name)).collect::<Result<Vec<_>, _>>()?;
-        let set = Self { demos, ..set };
+        let mut set = Self { path: path.to_owned(), file, demos: Vec::new() };
+        for name in names {
+            let demo = damage.pass(set.demo(&data, name))?;
+            set.demos.extend(demo);
+        }
+        let mut features = None;
+        while let (None, false) = (&features, set.demos.is_empty()) {
+            features = damage.pass(set.features(&set.demos[0]))?;
+            if features.is_none() {
+                set.demos.remove(0);
+            }
+        }
         let frames = set.demos.iter().map(|demo| demo.frames).sum();
         if let Some(total) = whole_number(path, "/data", &data, "total")?.filter(|total| *total != frames) {
             let problem = format!(
-                "its attribute `total` says {total} frames, but the demonstrations hold {frames}; fetch the file again, or \
-                 keep what is there with `nudge dataset convert SET --out DIR --salvage`"
+                "its attribute `total` says {total} frames, but the demonstrations hold {frames}; fetch the file again, or {}",
+                way_out(path)
             );
-            return Err(hdf5_error(path, "/data", problem));
+            damage.pass::<()>(Err(hdf5_error(path, "/data", problem)))?;
         }
         let (env, env_kwargs) = environment(path, &data)?;
         let info = DatasetInfo {
@@ -75,7 +86,7 @@ impl Robomimic {
                 .and_then(Value::as_f64)
                 .filter(|fps| fps.is_finite() && *fps > 0.0),
             robot_type: robot(&env_kwargs),
-            features: set.features()?,
+            features: features.unwrap_or_default(),
             tasks: env.into_iter().collect(),
             splits: set.splits(&root)?,
         };
@@ -84,6 +95,11 @@ impl Robomimic {
 
     pub(crate) fn lengths(&self) -> Vec<usize> {
         self.demos.iter().map(|demo| demo.frames).collect()
+    }
+
+    /// Keeps these episodes alone.
+    pub(crate) fn keep(&mut self, episodes: &[usize]) {
+        self.demos = episodes.iter().map(|episode| self.demos[*episode].clone()).collect();
     }
 
     pub(crate) fn read<T: Number>(
@@ -133,7 +149,8 @@ impl Robomimic {
             Some(stated) if stated != frames => {
                 let problem = format!(
                     "its attribute `num_samples` says {stated}, but `actions` holds {frames} frames; fetch the file again, \
-                     or leave the demonstration out with `nudge dataset convert SET --out DIR --salvage`"
+                     or {}",
+                    way_out(&self.path)
                 );
                 Err(hdf5_error(&self.path, &place, problem))
             }
@@ -141,9 +158,8 @@ impl Robomimic {
         }
     }
 
-    /// What the first demonstration holds for every frame; `next_obs` is `obs` one frame later, and not listed.
-    fn features(&self) -> Result<Vec<FeatureInfo>, DatasetError> {
-        let Some(demo) = self.demos.first() else { return Ok(Vec::new()) };
+    /// What a demonstration holds for every frame; `next_obs` is `obs` one frame later, and not listed.
+    fn features(&self, demo: &Demo) -> Result<Vec<FeatureInfo>, DatasetError> {
         let place = format!("/data/{}", demo.name);
         let mut names = Vec::new();
         at(&self.path, &place, || arrays_below(&self.file.group(&place)?, "", &mut names))?;

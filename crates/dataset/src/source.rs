@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::columns::Number;
+use crate::error::Damage;
 use crate::lerobot::LeRobot;
 use crate::replay_buffer::ReplayBuffer;
 use crate::robomimic::Robomimic;
@@ -23,13 +24,15 @@ pub(crate) enum Source {
 
 impl Source {
     /// Opens whatever lies at `path`, by what it looks like.
-    pub(crate) fn open(path: &Path) -> Result<(Self, DatasetInfo), DatasetError> {
+    pub(crate) fn open(path: &Path, damage: &mut Damage) -> Result<(Self, DatasetInfo), DatasetError> {
         Ok(match kind_of(path)? {
-            Kind::LeRobot => LeRobot::open(path).map(|(set, info)| (Self::LeRobot(set), info))?,
+            Kind::LeRobot => LeRobot::open(path, damage).map(|(set, info)| (Self::LeRobot(set), info))?,
             Kind::ReplayBuffer => {
-                ReplayBuffer::open(path).map(|(set, info)| (Self::ReplayBuffer(set), info))?
+                ReplayBuffer::open(path, damage).map(|(set, info)| (Self::ReplayBuffer(set), info))?
             }
-            Kind::Robomimic => Robomimic::open(path).map(|(set, info)| (Self::Robomimic(set), info))?,
+            Kind::Robomimic => {
+                Robomimic::open(path, damage).map(|(set, info)| (Self::Robomimic(set), info))?
+            }
         })
     }
 
@@ -39,6 +42,15 @@ impl Source {
             Self::LeRobot(set) => set.lengths(),
             Self::ReplayBuffer(set) => set.lengths(),
             Self::Robomimic(set) => set.lengths(),
+        }
+    }
+
+    /// Keeps these episodes alone, which exist, and numbers them anew.
+    pub(crate) fn keep(&mut self, episodes: &[usize]) {
+        match self {
+            Self::LeRobot(set) => set.keep(episodes),
+            Self::ReplayBuffer(set) => set.keep(episodes),
+            Self::Robomimic(set) => set.keep(episodes),
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct ZarrArray {
     pub(crate) dtype: String,
     kind: Option<Kind>,
     compression: Compression,
+    /// Order F, in which numbers of one column follow each other.
+    column_major: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -47,6 +49,8 @@ struct MetadataV2 {
     dtype: Value,
     compressor: Option<Compressor>,
     filters: Option<Value>,
+    #[serde(default)]
+    order: String,
 }
 
 impl MetadataV2 {
@@ -101,17 +105,28 @@ impl ZarrArray {
             Err(error) => return Err(DatasetError::io(path)(error)),
         };
         let bad = |error: serde_json::Error| DatasetError::metadata(path, error.to_string());
+        let mut column_major = false;
         let (shape, chunk, (dtype, kind), compression) = if path == &v3 {
             let MetadataV3 { shape, data_type, chunk_grid } = serde_json::from_str(&text).map_err(bad)?;
             (shape, chunk_grid.configuration.chunk_shape, type_v3(&data_type), Compression::Other)
         } else {
             let stated: MetadataV2 = serde_json::from_str(&text).map_err(bad)?;
             let compression = stated.compression();
+            column_major = stated.order == "F" && stated.shape.len() > 1;
             (stated.shape, stated.chunks, type_v2(&stated.dtype), compression)
         };
         ChunkGrid::new(shape.clone(), chunk.clone())
             .map_err(|problem| DatasetError::metadata(path, problem))?;
-        Ok(Self { root: root.to_owned(), place: place.to_owned(), shape, chunk, dtype, kind, compression })
+        Ok(Self {
+            root: root.to_owned(),
+            place: place.to_owned(),
+            shape,
+            chunk,
+            dtype,
+            kind,
+            compression,
+            column_major,
+        })
     }
 
     /// Reads rows as a row-major table. Chunks that are not there are damage: nobody demonstrates fill values.
@@ -124,6 +139,9 @@ impl ZarrArray {
         let Some(kind) = self.kind else {
             return Err(DatasetError::NotNumbers { feature: self.place.clone(), dtype: self.dtype.clone() });
         };
+        if self.column_major {
+            return Err(bad("its numbers are stored column by column (order F), which is not read; write it anew in order C".into()));
+        }
         let grid = ChunkGrid::new(self.shape.clone(), self.chunk.clone()).map_err(bad)?;
         let store = FilesystemStore::new(&self.root).map_err(|error| bad(error.to_string()))?;
         let array = guarded(|| Array::open(Arc::new(store), &format!("/{}", self.place)))

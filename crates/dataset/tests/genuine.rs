@@ -1,5 +1,6 @@
 //! Sets as they are found in the field. They are not part of the repository; without them these tests say so.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -106,4 +107,28 @@ fn a_genuine_v2_0_set_with_a_path_template_of_its_own_reads_whole() {
     assert_eq!(all[3][0].row(0)[0], 0.030_831_753);
     assert_eq!(dataset.stats().unwrap()["observation.state"].mean.len(), 44);
     assert_eq!(dataset.check().unwrap(), []);
+}
+
+#[test]
+fn a_genuine_set_of_which_19_files_arrived_gives_19_episodes() {
+    let Some(source) = shared("push_t_human/lerobot_v2.1") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for part in ["meta", "data/chunk-000"] {
+        fs::create_dir_all(folder.path().join(part)).unwrap();
+        let mut files: Vec<_> =
+            fs::read_dir(source.join(part)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        for file in files.into_iter().take(19) {
+            fs::write(folder.path().join(part).join(file.file_name().unwrap()), fs::read(&file).unwrap())
+                .unwrap();
+        }
+    }
+    let error = Dataset::open(folder.path()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("episode_000019.parquet") && error.contains("claims 206 episodes"), "{error}");
+    assert!(error.contains("--salvage"), "{error}");
+    let (set, left_out) = Dataset::salvage(folder.path()).unwrap();
+    // One line for each missing file, and two for the sums of info.json.
+    assert_eq!((set.episode_count(), left_out.len()), (19, 206 - 19 + 2));
+    let whole = Dataset::open(&source).unwrap();
+    assert_eq!(set.read_all(&FEATURES).unwrap(), whole.read_episodes(0..19, &FEATURES).unwrap());
 }

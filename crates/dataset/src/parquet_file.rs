@@ -11,6 +11,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 
 use crate::DatasetError;
 use crate::columns::{self, Problem};
@@ -27,7 +28,15 @@ pub(crate) struct ParquetFile {
 impl ParquetFile {
     pub(crate) fn open(path: &Path) -> Result<Self, DatasetError> {
         let file = File::open(path).map_err(DatasetError::io(path))?;
-        let footer = decode(path, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))?;
+        let length = file.metadata().map_err(DatasetError::io(path))?.len();
+        // The Arrow schema within says nothing that is needed here, and its reader panics on damaged bytes.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let footer = decode(path, || {
+            let footer = ArrowReaderMetadata::load(&file, options)?;
+            within(footer.metadata(), length)
+                .then_some(footer)
+                .ok_or_else(|| ParquetError::General("its footer points beyond the end of the file".into()))
+        })?;
         Ok(Self { path: path.to_owned(), footer })
     }
 
@@ -119,6 +128,20 @@ impl ParquetFile {
             .sum();
         held.saturating_sub(used)
     }
+}
+
+/// Whether all columns lie within a file of this length.
+fn within(metadata: &ParquetMetaData, length: u64) -> bool {
+    let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
+    let inside = |offset: i64, size: i64| match (u64::try_from(offset), u64::try_from(size)) {
+        (Ok(offset), Ok(size)) => offset.checked_add(size).is_some_and(|end| end <= length),
+        _ => false,
+    };
+    let mut columns = columns.map(|column| {
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        inside(start, column.compressed_size()) && inside(column.data_page_offset(), 0)
+    });
+    columns.all(|inside| inside) && metadata.row_groups().iter().all(|group| group.num_rows() >= 0)
 }
 
 /// Runs the decoder. On damaged bytes it may panic (parquet 58 has no door that checks first); that is an error too.

@@ -20,6 +20,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::angles::AngleMap;
 use crate::config::{NetworkConfig, PolicyConfig};
 use crate::diffusion::DiffusionPolicy;
 use crate::engine::{HostNetwork, PlanOptions, Precision};
@@ -46,7 +47,19 @@ pub struct Manifest {
     pub policy: PolicyConfig,
     pub observation: Normalizer,
     pub action: Normalizer,
+    /// How far from 0 normalised actions of the training set reach, to which samplers that clip do so: 1 unless
+    /// [`Normalization`](crate::Normalization) scales them otherwise.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub clip_range: f64,
     pub trained: Trained,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 /// How a checkpoint came to be.
@@ -111,14 +124,17 @@ impl Manifest {
             return Err(format!("format {} is unknown: this program reads format {FORMAT}", self.format));
         }
         self.policy.check(&self.interface)?;
-        self.observation.check(self.interface.observation_dim())?;
-        self.action.check(self.interface.action_dim())
+        self.observation.check(self.observation_dim())?;
+        self.action.check(self.action_dim())?;
+        if !(self.clip_range > 0.0 && self.clip_range.is_finite()) {
+            return Err(format!("`clip_range` is {}, and must be positive and finite", self.clip_range));
+        }
+        Ok(())
     }
 
     pub(crate) fn network(&self, kernels: Kernels) -> (ConditionalUnet1d, ParameterList) {
         let NetworkConfig::ConditionalUnet1d(network) = &self.policy.network;
-        let condition = self.policy.horizon.observed * self.interface.observation_dim();
-        network.build(kernels, self.interface.action_dim(), condition)
+        network.build(kernels, self.action_dim(), self.condition_dim())
     }
 
     /// The network with its weights on the host.
@@ -128,8 +144,8 @@ impl Manifest {
         HostNetwork {
             config: config.clone(),
             predicted: self.policy.horizon.predicted,
-            action_dim: self.interface.action_dim(),
-            condition_dim: self.policy.horizon.observed * self.interface.observation_dim(),
+            action_dim: self.action_dim(),
+            condition_dim: self.condition_dim(),
             list,
             values,
         }
@@ -138,13 +154,15 @@ impl Manifest {
     /// What training with `config` begins from, before it has seen any data.
     pub(crate) fn untrained(config: &TrainConfig) -> Self {
         let as_it_is = |dim: usize| Normalizer { low: vec![-1.0; dim], high: vec![1.0; dim] };
+        let angles = &config.policy.angles;
         Self {
             format: FORMAT,
             task: config.task.clone(),
             interface: config.interface.clone(),
             policy: config.policy.clone(),
-            observation: as_it_is(config.interface.observation_dim()),
-            action: as_it_is(config.interface.action_dim()),
+            observation: as_it_is(AngleMap::observed(angles, &config.interface).dim()),
+            action: as_it_is(AngleMap::acted(angles, &config.interface).dim()),
+            clip_range: 1.0,
             trained: Trained {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 seed: config.seed,
@@ -158,9 +176,24 @@ impl Manifest {
         }
     }
 
+    /// Numbers of an observation as the network sees it.
+    fn observation_dim(&self) -> usize {
+        AngleMap::observed(&self.policy.angles, &self.interface).dim()
+    }
+
+    /// Numbers of an action as the network has it, `Da`.
+    pub(crate) fn action_dim(&self) -> usize {
+        AngleMap::acted(&self.policy.angles, &self.interface).dim()
+    }
+
+    /// Numbers of a condition: `To * Do`.
+    pub(crate) fn condition_dim(&self) -> usize {
+        self.policy.horizon.observed * self.observation_dim()
+    }
+
     /// Numbers of a sample: `Tp * Da`.
     pub(crate) fn sample_len(&self) -> usize {
-        self.policy.horizon.predicted * self.interface.action_dim()
+        self.policy.horizon.predicted * self.action_dim()
     }
 }
 
@@ -168,7 +201,7 @@ impl Golden {
     /// A made-up observation in the middle of the data, and what the policy plans for it: in f32 on the CPU, wherever it
     /// was trained, because any machine can load a checkpoint there.
     fn make(manifest: &Manifest, weights: Vec<Vec<f32>>) -> Result<Self, PolicyFailure> {
-        let numbers = manifest.policy.horizon.observed * manifest.interface.observation_dim();
+        let numbers = manifest.condition_dim();
         let condition: Vec<f32> = (0..numbers).map(|i| (i as f32 * 0.7).sin() * 0.5).collect();
         let seed = manifest.trained.seed;
         let options = PlanOptions { device: DeviceChoice::Cpu, precision: Some(Precision::F32) };
@@ -179,7 +212,7 @@ impl Golden {
 
     fn check(&self, policy: &mut DiffusionPolicy) -> Result<(), String> {
         let manifest = policy.manifest();
-        let numbers = manifest.policy.horizon.observed * manifest.interface.observation_dim();
+        let numbers = manifest.condition_dim();
         if self.condition.len() != numbers || self.prediction.len() != manifest.sample_len() {
             return Err("the golden input does not have the shape of the interface".into());
         }

@@ -3,7 +3,9 @@
 use nudge_control::{Horizon, Interface};
 use serde::{Deserialize, Serialize};
 
+use crate::angles::Angles;
 use crate::augmentation::Symmetry;
+use crate::ranges::Normalization;
 use crate::relative::{References, Relative};
 use crate::{Objective, PolicyFailure, SamplerConfig, ScheduleConfig, UnetConfig};
 
@@ -36,9 +38,32 @@ pub struct DataConfig {
     /// `Ta - 1` if not given, as in the reference. With `Tp - To` every frame is seen as the newest, the last ones too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_after: Option<usize>,
+    /// Features of the interface that go by another name in the data set, or are some of a feature's numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<FeatureSource>,
+    /// Mebibytes of demonstrations that are kept in memory: [`DEFAULT_MEMORY_MIB`] if not given. A larger set is read again
+    /// in every epoch, a part of it at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<f64>,
     /// A symmetry of the task: half of the training windows are replaced by their mirror images.
     #[serde(default)]
     pub symmetry: Option<Symmetry>,
+}
+
+/// See [`DataConfig::memory_mib`].
+pub const DEFAULT_MEMORY_MIB: f64 = 1024.0;
+
+/// Where a feature of the interface is found in a data set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSource {
+    /// In the interface.
+    pub name: String,
+    /// In the data set.
+    pub from: String,
+    /// Which of its numbers, in this order; all if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<Vec<usize>>,
 }
 
 /// What a checkpoint needs to plan.
@@ -53,6 +78,12 @@ pub struct PolicyConfig {
     /// Numbers of the action that are learned as differences from the newest observation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relative: Vec<Relative>,
+    /// Numbers that are angles, and go through the network as sine and cosine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub angles: Vec<Angles>,
+    /// How features are normalised, where not by their least and greatest value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub normalization: Vec<Normalization>,
 }
 
 /// The denoiser's architecture.
@@ -158,6 +189,10 @@ impl TrainConfig {
         if self.data.episodes == Some(0) {
             return Err("`data.episodes` is 0: leave it out to learn from all of them".into());
         }
+        if let Some(memory) = self.data.memory_mib.filter(|memory| !(*memory > 0.0 && memory.is_finite())) {
+            return Err(format!("`data.memory_mib` is {memory}, and must be above 0"));
+        }
+        check_sources(&self.data.features, &self.interface)?;
         match &self.data.symmetry {
             Some(symmetry) => symmetry.check(&self.interface),
             None => Ok(()),
@@ -169,10 +204,32 @@ impl PolicyConfig {
     pub(crate) fn check(&self, interface: &Interface) -> Result<(), String> {
         self.horizon.check()?;
         References::new(&self.relative, interface)?;
+        Angles::check(&self.angles, interface)?;
+        Normalization::check(&self.normalization, interface)?;
         let NetworkConfig::ConditionalUnet1d(network) = &self.network;
         network.check(self.horizon.predicted)?;
         self.sampler.check(&self.schedule.build()?)
     }
+}
+
+fn check_sources(sources: &[FeatureSource], interface: &Interface) -> Result<(), String> {
+    for (index, FeatureSource { name, numbers, .. }) in sources.iter().enumerate() {
+        let observed = interface.observation.iter().map(|feature| (&feature.name, feature.dim()));
+        let acted = interface.action.iter().map(|feature| (&feature.name, feature.dim()));
+        let Some((_, dim)) = observed.chain(acted).find(|(feature, _)| *feature == name) else {
+            return Err(format!("`data.features`: the interface has no feature `{name}`"));
+        };
+        if sources[..index].iter().any(|before| before.name == *name) {
+            return Err(format!("`data.features`: `{name}` is named twice"));
+        }
+        if let Some(numbers) = numbers.as_ref().filter(|numbers| numbers.len() != dim) {
+            return Err(format!(
+                "`data.features` `{name}`: it has {dim} numbers in the interface, and `numbers` names {}",
+                numbers.len()
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check_interface(interface: &Interface) -> Result<(), String> {

@@ -7,8 +7,8 @@ use rand_distr::StandardNormal;
 
 use crate::checkpoint::Manifest;
 use crate::config::TrainConfig;
+use crate::encoding::Encoding;
 use crate::engine::{self, PlanEngine, PlanOptions, Precision};
-use crate::relative::References;
 use crate::sampler::draws;
 use crate::{NoiseSchedule, PolicyFailure, SamplerConfig};
 
@@ -16,7 +16,7 @@ use crate::{NoiseSchedule, PolicyFailure, SamplerConfig};
 pub struct DiffusionPolicy {
     manifest: Manifest,
     schedule: NoiseSchedule,
-    references: References,
+    encoding: Encoding,
     /// One a thread; at least one.
     engines: Vec<Box<dyn PlanEngine>>,
     /// Draws of noise that a plan takes.
@@ -35,12 +35,11 @@ impl DiffusionPolicy {
         values: Vec<Vec<f32>>,
         options: PlanOptions,
     ) -> Result<Self, PolicyFailure> {
-        let references = References::new(&manifest.policy.relative, &manifest.interface);
-        let references = references.map_err(PolicyFailure::Config)?;
+        let encoding = Encoding::new(&manifest.policy, &manifest.interface).map_err(PolicyFailure::Config)?;
         let schedule = manifest.policy.schedule.build().map_err(PolicyFailure::Config)?;
         let engines = vec![engine::open(manifest.host_network(values), options)?];
         let sampler = manifest.policy.sampler;
-        Self { manifest, schedule, references, engines, draws: 0, threads_a_plan: 1 }.with_sampler(sampler)
+        Self { manifest, schedule, encoding, engines, draws: 0, threads_a_plan: 1 }.with_sampler(sampler)
     }
 
     /// The policy that training with `config` begins from: seeded first weights, and numbers taken as they are. For
@@ -71,7 +70,8 @@ impl DiffusionPolicy {
     /// When the sampler does not fit the noise schedule.
     pub fn with_sampler(mut self, sampler: SamplerConfig) -> Result<Self, PolicyFailure> {
         sampler.check(&self.schedule).map_err(PolicyFailure::Config)?;
-        let steps = sampler.steps_of(&self.schedule, self.manifest.policy.objective);
+        let steps = sampler.steps_of(&self.schedule, self.manifest.policy.objective).into_iter();
+        let steps: Vec<_> = steps.map(|step| step.clipped_to(self.manifest.clip_range)).collect();
         self.manifest.policy.sampler = sampler;
         self.draws = draws(&steps);
         for engine in &mut self.engines {
@@ -108,6 +108,11 @@ impl DiffusionPolicy {
         self
     }
 
+    /// The sum of squared differences of two normalised actions, in physical units.
+    pub(crate) fn squared_distance(&self, one: &[f32], two: &[f32]) -> f64 {
+        self.encoding.squared_distance(one, two, &self.manifest.action)
+    }
+
     /// The normalised condition `[To * Do]` of a request.
     fn condition(&self, index: usize, request: &PlanRequest) -> Result<Vec<f32>, PolicyError> {
         let bad = |problem| Err(PolicyError::BadRequest { request: index, problem });
@@ -116,7 +121,7 @@ impl DiffusionPolicy {
         if request.window.0.len() != observed {
             return bad(format!("{} observations, where the policy sees {observed}", request.window.0.len()));
         }
-        let mut condition = Vec::with_capacity(observed * dim);
+        let mut condition = Vec::with_capacity(self.manifest.condition_dim());
         for observation in &request.window.0 {
             if observation.0.len() != dim {
                 return bad(format!("an observation of {} numbers, not {dim}", observation.0.len()));
@@ -124,9 +129,7 @@ impl DiffusionPolicy {
             if let Some(number) = observation.0.iter().position(|value| !value.is_finite()) {
                 return bad(format!("observation number {number} is {}", observation.0[number]));
             }
-            let before = condition.len();
-            condition.extend(self.manifest.observation.normalise(observation.0.iter().copied()));
-            self.references.hide(&mut condition[before..]);
+            self.encoding.see(&observation.0, &self.manifest.observation, &mut condition);
         }
         Ok(condition)
     }
@@ -134,14 +137,10 @@ impl DiffusionPolicy {
     /// The executed part of a normalised prediction `[Tp, Da]`, in physical units. It starts at index `To - 1`.
     fn chunk(&self, request: &PlanRequest, prediction: &[f32]) -> ActionChunk {
         let Horizon { observed, executed, .. } = self.manifest.policy.horizon;
-        let rows = prediction.chunks_exact(self.manifest.interface.action_dim());
-        let newest = request.window.0.last();
-        let action = |row: &[f32]| {
-            let mut action: Vec<f64> = self.manifest.action.unnormalise(row.iter().copied()).collect();
-            newest.iter().for_each(|observation| self.references.add(&mut action, &observation.0));
-            Action(action)
-        };
-        let actions = rows.skip(observed - 1).take(executed).map(action).collect();
+        let rows = prediction.chunks_exact(self.manifest.action_dim()).skip(observed - 1).take(executed);
+        let newest = request.window.0.last().map_or(&[][..], |newest| &newest.0);
+        let actions = self.encoding.act(rows, &self.manifest.action, newest);
+        let actions = actions.into_iter().map(Action).collect();
         ActionChunk { first_step: request.step, actions }
     }
 }
@@ -283,6 +282,8 @@ mod tests {
             objective: Objective::Epsilon,
             sampler: SamplerConfig::ddim(5),
             relative: Vec::new(),
+            angles: Vec::new(),
+            normalization: Vec::new(),
         };
         let normalizer = |dim: usize| Normalizer { low: vec![0.0; dim], high: vec![10.0; dim] };
         let manifest = Manifest {
@@ -292,6 +293,7 @@ mod tests {
             policy,
             observation: normalizer(3),
             action: normalizer(2),
+            clip_range: 1.0,
             trained: Trained {
                 version: String::new(),
                 seed: 0,
@@ -349,7 +351,8 @@ mod tests {
             to_numbers: vec![2],
             hidden: true,
         };
-        policy.references = References::new(&[relative], &policy.manifest.interface).unwrap();
+        policy.manifest.policy.relative = vec![relative];
+        policy.encoding = Encoding::new(&policy.manifest.policy, &policy.manifest.interface).unwrap();
         let newest = request(40).window.0[2].0[2];
         assert_ne!(newest, 0.0);
         for (absolute, action) in absolute.actions.iter().zip(policy.chunk(&request(40), &prediction).actions)

@@ -7,6 +7,7 @@
 //! checkpoint -> DiffusionPolicy: plan requests -> DDIM or DDPM -> action chunks [Ta, Da]
 //! ```
 
+mod angles;
 mod augmentation;
 pub mod bench;
 mod checkpoint;
@@ -18,6 +19,7 @@ mod cuda_train;
 mod data;
 mod device;
 mod diffusion;
+mod encoding;
 mod engine;
 mod error;
 #[cfg(test)]
@@ -27,6 +29,7 @@ mod normalizer;
 mod objective;
 mod optimizer;
 mod parameters;
+mod ranges;
 mod relative;
 mod resume;
 mod sampler;
@@ -35,10 +38,12 @@ mod train;
 mod unet;
 mod updates;
 
+pub use angles::Angles;
 pub use augmentation::{Mirror, Scale, Symmetry};
 pub use checkpoint::{Manifest, Trained};
 pub use config::{
-    DataConfig, EmaConfig, NetworkConfig, OptimizerConfig, PolicyConfig, TrainConfig, TrainingConfig,
+    DEFAULT_MEMORY_MIB, DataConfig, EmaConfig, FeatureSource, NetworkConfig, OptimizerConfig, PolicyConfig,
+    TrainConfig, TrainingConfig,
 };
 pub use device::DeviceChoice;
 pub use diffusion::DiffusionPolicy;
@@ -46,6 +51,7 @@ pub use engine::{PlanOptions, Precision};
 pub use error::PolicyFailure;
 pub use normalizer::Normalizer;
 pub use objective::Objective;
+pub use ranges::{Normalization, NormalizationKind};
 pub use relative::Relative;
 pub use sampler::{SamplerConfig, Spacing, Variance};
 pub use schedule::{BetaCurve, NoiseSchedule, ScheduleConfig};

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Min-max scaling of each dimension to -1..=1, from the least and greatest value in the training set.
+/// Linear scaling of each dimension: `low` becomes -1 and `high` 1. Those are the least and the greatest value in the
+/// training set, or what else [`Normalization`](crate::Normalization) makes of it.
 ///
 /// A constant dimension (its range is below 1e-4, or below 1e-6 of its size) carries nothing: it normalises to 0, plus
 /// any departure from the constant in physical units, and unnormalises to the constant.
@@ -59,6 +60,12 @@ impl Normalizer {
         (if constant { 1.0 } else { 2.0 / range }, center)
     }
 
+    /// Factors and offsets of all dimensions, for many rows.
+    pub(crate) fn scaling(&self) -> Scaling {
+        let (factors, offsets) = (0..self.dim()).map(|dim| self.scale(dim)).unzip();
+        Scaling { factors, offsets }
+    }
+
     /// Normalises one row of `dim` values.
     pub fn normalise(&self, row: impl IntoIterator<Item = f64>) -> impl Iterator<Item = f32> {
         row.into_iter().enumerate().map(|(dim, value)| {
@@ -74,6 +81,13 @@ impl Normalizer {
             f64::from(value) / factor + offset
         })
     }
+}
+
+/// `normalised = (value - offset) * factor`, for each dimension.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scaling {
+    pub factors: Vec<f64>,
+    pub offsets: Vec<f64>,
 }
 
 #[cfg(test)]

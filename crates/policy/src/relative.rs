@@ -8,6 +8,8 @@ use std::ops::Range;
 use nudge_control::Interface;
 use serde::{Deserialize, Serialize};
 
+use crate::angles::AngleMap;
+
 /// Numbers of an action feature that are predicted less numbers of the newest observation of the plan's window. Inside the
 /// network only: a plan's actions are absolute again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +85,21 @@ impl References {
             }
         }
         Ok(Self { pairs, hidden })
+    }
+
+    /// The same for observations in which angles are two numbers.
+    pub fn seen_through(mut self, observed: &AngleMap) -> Self {
+        self.hidden.iter_mut().for_each(|range| *range = observed.range(range.clone()));
+        self
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Whether this number of an action is relative to what is observed.
+    pub fn about(&self, number: usize) -> bool {
+        self.pairs.iter().any(|(index, _)| *index == number)
     }
 
     /// Takes the reference from one action.

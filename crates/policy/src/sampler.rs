@@ -39,7 +39,7 @@ pub enum SamplerConfig {
         /// 0 is deterministic, 1 as noisy as DDPM.
         #[serde(default)]
         eta: f64,
-        /// Clip each estimate of the clean sample to -1..=1.
+        /// Clip each estimate of the clean sample to the range of the training set, -1..=1 where actions are scaled to it.
         #[serde(default = "yes")]
         clip: bool,
         #[serde(default)]
@@ -212,6 +212,13 @@ pub(crate) fn draws(steps: &[SamplerStep]) -> usize {
 }
 
 impl SamplerStep {
+    /// Clips to `-range..=range` instead of -1..=1: `clamp(v, -r, r)` is `r clamp(v / r, -1, 1)`, so that whoever makes the
+    /// steps need not know of it.
+    pub fn clipped_to(self, range: f64) -> Self {
+        let [of_x, of_output] = self.clean;
+        Self { clean: [of_x / range, of_output / range], of_clean: self.of_clean * range, ..self }
+    }
+
     /// From `x` and the network's output `[B, Tp, Da]` to the next sample.
     pub fn apply(&self, x: Tensor<3>, output: Tensor<3>, noise: &mut dyn FnMut() -> Tensor<3>) -> Tensor<3> {
         let mut mean = x.clone() * self.of_x;
@@ -270,6 +277,41 @@ mod tests {
                 let error: f32 = (sample - clean.clone()).abs().max().into_scalar();
                 assert!(error < 1e-3, "{objective:?} {steps} {spacing:?}: {error}");
             }
+        }
+    }
+
+    #[test]
+    fn samples_reach_as_far_as_the_clip_range_and_no_further() {
+        let device = Device::flex();
+        let schedule = schedule();
+        let objective = Objective::Epsilon;
+        // One number lies within the range of 3, the other beyond it.
+        let clean = Tensor::<3>::from_data([[[2.5f32, -4.0]]], &device);
+        let noise = Tensor::<3>::from_data([[[0.3f32, 1.2]]], &device);
+        let ddim = |renoise_clipped| SamplerConfig::Ddim {
+            steps: 10,
+            eta: 0.0,
+            clip: true,
+            spacing: Spacing::Leading,
+            renoise_clipped,
+        };
+        for sampler in [ddim(false), ddim(true), SamplerConfig::ddpm(100)] {
+            let first = schedule.signal_and_noise(sampler.timesteps(100)[0]);
+            let mut x = clean.clone() * first.0 + noise.clone() * first.1;
+            let mut last = 0.0;
+            for step in sampler.steps_of(&schedule, objective) {
+                // The noise that there is, if `clean` is the clean sample.
+                let (signal, of_noise) = schedule.signal_and_noise(step.timestep);
+                let output = (x.clone() - clean.clone() * signal) / of_noise;
+                x = step.clipped_to(3.0).apply(x, output, &mut || noise.clone());
+                last = step.of_clean;
+            }
+            assert!((last - 1.0).abs() < 1e-3, "the last step goes to the clean sample: {last}");
+            let sample: Vec<f32> = x.into_data().to_vec().unwrap();
+            assert!(
+                (sample[0] - 2.5).abs() < 1e-2 && (sample[1] + 3.0).abs() < 1e-2,
+                "{sampler:?}: {sample:?}"
+            );
         }
     }
 

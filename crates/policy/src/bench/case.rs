@@ -33,8 +33,8 @@ pub fn plan_case(config: &TrainConfig) -> Result<Vec<u8>, PolicyFailure> {
     let values = list.initialise(&mut ChaCha8Rng::seed_from_u64(config.seed));
     let mut policy = DiffusionPolicy::new(manifest, values.clone(), PlanOptions::default())?;
 
-    let (horizon, interface) = (config.policy.horizon, &config.interface);
-    let condition_dim = horizon.observed * interface.observation_dim();
+    let horizon = config.policy.horizon;
+    let (condition_dim, action_dim) = (policy.manifest().condition_dim(), policy.manifest().action_dim());
     let condition: Vec<f32> = (0..condition_dim).map(|i| (i as f32 * 0.7).sin() * 0.5).collect();
     let sample = policy.sample(&condition, &[config.seed])?;
 
@@ -46,7 +46,7 @@ pub fn plan_case(config: &TrainConfig) -> Result<Vec<u8>, PolicyFailure> {
         [step.timestep as f64, c0, c1, step.of_clean, step.of_x, step.of_output, step.deviation]
     });
     let numbers: Vec<f32> = numbers.map(|number| number as f32).collect();
-    let shape = vec![1, horizon.predicted, interface.action_dim()];
+    let shape = vec![1, horizon.predicted, action_dim];
     let weights = list.iter().zip(values);
     let mut named: Named = weights.map(|(of, values)| (of.name.clone(), of.shape.clone(), values)).collect();
     named.extend([
@@ -66,7 +66,7 @@ pub fn plan_case(config: &TrainConfig) -> Result<Vec<u8>, PolicyFailure> {
         "kernel_size": network.kernel_size,
         "n_groups": network.n_groups,
         "cond_predict_scale": network.cond_predict_scale,
-        "action_dim": interface.action_dim(),
+        "action_dim": action_dim,
         "condition_dim": condition_dim,
         "train_steps": schedule.train_steps(),
     });

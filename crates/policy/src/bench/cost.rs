@@ -1,5 +1,6 @@
 //! How much work one forward pass is, counted from the network's own list of parameters.
 
+use crate::checkpoint::Manifest;
 use crate::config::NetworkConfig;
 use crate::kernels::Kernels;
 use crate::parameters::Parameter;
@@ -23,8 +24,7 @@ impl NetworkCost {
     /// The cost of the network that `config` describes.
     pub fn of(config: &TrainConfig) -> Self {
         let NetworkConfig::ConditionalUnet1d(network) = &config.policy.network;
-        let condition = config.policy.horizon.observed * config.interface.observation_dim();
-        let (_, list) = network.build(Kernels::Stock, config.interface.action_dim(), condition);
+        let list = Manifest::untrained(config).network(Kernels::Stock).1;
         let halvings = network.down_dims.len() - 1;
         let predicted = config.policy.horizon.predicted;
         let mut cost = Self { parameters: list.count(), convolved: 0, flops: 0, flops_needed: 0 };

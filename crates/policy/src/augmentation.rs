@@ -73,18 +73,37 @@ impl Symmetry {
         Ok(())
     }
 
-    /// Mirrors rows of a feature in place, each of its full width.
-    pub(crate) fn apply(&self, name: &str, rows: &mut [f32]) {
-        let mirror = self.features.iter().find(|mirror| mirror.name == name);
-        let mirror = mirror.expect("the symmetry was checked against the interface");
-        let mut before = vec![0.0; mirror.source.len()];
-        for row in rows.chunks_exact_mut(mirror.source.len()) {
-            before.copy_from_slice(row);
-            for (number, (value, source)) in row.iter_mut().zip(&mirror.source).enumerate() {
+    /// The mirror of whole rows, in which these features lie side by side.
+    pub(crate) fn of_rows<'a>(&self, features: impl Iterator<Item = (&'a str, usize)>) -> RowMirror {
+        let mut row = RowMirror { numbers: Vec::new() };
+        for (name, dim) in features {
+            let first = row.numbers.len();
+            let mirror = self.features.iter().find(|mirror| mirror.name == name);
+            let mirror = mirror.expect("the symmetry was checked against the interface");
+            row.numbers.extend((0..dim).map(|number| {
                 let scale = mirror.scale.of(number).unwrap_or(1.0);
-                *value = (scale * f64::from(before[*source]) + mirror.offset) as f32;
-            }
+                (first + mirror.source[number], scale, mirror.offset)
+            }));
         }
+        row
+    }
+}
+
+/// A mirror of rows of several features.
+#[derive(Clone, Debug)]
+pub(crate) struct RowMirror {
+    /// Of each number: what it is made from, the factor, and what is added.
+    numbers: Vec<(usize, f64, f64)>,
+}
+
+impl RowMirror {
+    /// The mirror image of `row`, in `out`.
+    pub(crate) fn write<'a>(&self, row: &[f32], out: &'a mut Vec<f32>) -> &'a [f32] {
+        let number =
+            |&(source, scale, offset): &(usize, f64, f64)| (scale * f64::from(row[source]) + offset) as f32;
+        out.clear();
+        out.extend(self.numbers.iter().map(number));
+        out
     }
 }
 
@@ -111,11 +130,10 @@ mod tests {
             symmetry(&[2, 1, 0], Scale::Each(vec![-1.0, 1.0, -1.0]), 0.0),
         ] {
             check(&symmetry).unwrap();
-            let (before, mut row) = ([3.0, 40.0, 500.0], [3.0, 40.0, 500.0]);
-            symmetry.apply("pose", &mut row);
-            assert_ne!(row, before);
-            symmetry.apply("pose", &mut row);
-            assert_eq!(row, before);
+            let (before, mut once, mut twice) = ([3.0, 40.0, 500.0], Vec::new(), Vec::new());
+            let mirror = symmetry.of_rows([("pose", 3)].into_iter());
+            assert_ne!(mirror.write(&before, &mut once), before);
+            assert_eq!(mirror.write(&once, &mut twice), before);
         }
     }
 

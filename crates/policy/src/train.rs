@@ -103,8 +103,7 @@ pub fn train(
     report: &mut dyn FnMut(&TrainEvent),
 ) -> Result<TrainReport, PolicyFailure> {
     let path = paths.data.unwrap_or(Path::new(&config.data.path));
-    let dataset = Dataset::open(path)?;
-    let data = TrainingData::load(config, &dataset)?;
+    let data = TrainingData::load(config, Dataset::open(path)?)?;
     std::fs::create_dir_all(paths.out).map_err(PolicyFailure::io(paths.out))?;
     let mut trainer = Trainer::new(config, &data, paths.out, devices.into())?;
     checkpoint::remove_unfinished(paths.out)?;
@@ -139,6 +138,7 @@ fn manifest(config: &TrainConfig, data: &TrainingData) -> Manifest {
     let mut manifest = Manifest::untrained(config);
     manifest.observation = data.observation.clone();
     manifest.action = data.action.clone();
+    manifest.clip_range = data.clip_range;
     manifest.trained.episodes = data.episodes;
     manifest.trained.frames = data.frames;
     manifest
@@ -190,7 +190,7 @@ impl<'a> Trainer<'a> {
             while step < training.steps && !stop.load(Ordering::Relaxed) {
                 let rate = learning_rate(&training.optimizer, step, training.steps);
                 let Ok(batch) = batches.recv() else { break };
-                self.updates.step(&batch, rate, ema_decay(&training.ema, step))?;
+                self.updates.step(&batch?, rate, ema_decay(&training.ema, step))?;
                 step += 1;
                 let validates = step.is_multiple_of(training.validate_every) || step == training.steps;
                 let saves = step.is_multiple_of(training.checkpoint_every) && step < training.steps;
@@ -245,25 +245,31 @@ impl<'a> Trainer<'a> {
     fn validate(&mut self) -> Result<Option<(f64, f64)>, PolicyFailure> {
         let (config, manifest) = (self.config, &self.manifest);
         let of_size = |size| self.data.validation_batch(size, &self.schedule, config.policy.objective);
-        let (Some(batch), Some(plans)) = (of_size(VALIDATION_WINDOWS), of_size(VALIDATION_PLANS)) else {
+        let (Some(batch), Some(plans)) = (of_size(VALIDATION_WINDOWS)?, of_size(VALIDATION_PLANS)?) else {
             return Ok(None);
         };
         let loss = self.updates.validate(&batch)?;
 
-        let (horizon, dim) = (config.policy.horizon, config.interface.action_dim());
+        let (horizon, dim) = (config.policy.horizon, manifest.action_dim());
         let seeds: Vec<u64> = (0..plans.len() as u64).collect();
         let mut policy = DiffusionPolicy::new(manifest.clone(), self.updates.average()?, self.device.into())?;
         let sampled = policy.sample(&plans.condition, &seeds)?;
-        let executed = horizon.observed - 1..horizon.observed - 1 + horizon.executed;
-        let physical = |values: &[f32]| {
+        let executed = |values: &[f32]| -> Vec<Vec<f32>> {
             let windows = values.chunks_exact(horizon.predicted * dim);
-            let rows =
-                windows.flat_map(|window| window.chunks_exact(dim).take(executed.end).skip(executed.start));
-            rows.flat_map(|row| manifest.action.unnormalise(row.iter().copied())).collect::<Vec<f64>>()
+            let rows = windows.flat_map(|window| {
+                window
+                    .chunks_exact(dim)
+                    .skip(horizon.observed - 1)
+                    .take(horizon.executed)
+                    .map(<[f32]>::to_vec)
+            });
+            rows.collect()
         };
-        let (sampled, recorded) = (physical(&sampled), physical(&plans.action));
-        let squares: f64 = sampled.iter().zip(&recorded).map(|(a, b)| (a - b).powi(2)).sum();
-        Ok(Some((loss, (squares / sampled.len() as f64).sqrt())))
+        let (sampled, recorded) = (executed(&sampled), executed(&plans.action));
+        let pairs = sampled.iter().zip(&recorded);
+        let squares: f64 = pairs.map(|(one, two)| policy.squared_distance(one, two)).sum();
+        let numbers = sampled.len() * config.interface.action_dim();
+        Ok(Some((loss, (squares / numbers as f64).sqrt())))
     }
 }
 

@@ -307,7 +307,7 @@ mod tests {
                 last = step.of_clean;
             }
             assert!((last - 1.0).abs() < 1e-3, "the last step goes to the clean sample: {last}");
-            let sample: Vec<f32> = x.into_data().to_vec().unwrap();
+            let sample = crate::parameters::host(x);
             assert!(
                 (sample[0] - 2.5).abs() < 1e-2 && (sample[1] + 3.0).abs() < 1e-2,
                 "{sampler:?}: {sample:?}"

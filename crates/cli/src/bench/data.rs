@@ -85,14 +85,14 @@ impl Data {
 
     fn row(&self, name: String, config: &TrainConfig, path: &Path) -> Result<Row> {
         let begun = Instant::now();
-        let mut batches = Batches::open(config, path).with_context(|| format!("cannot learn from {name}"))?;
+        let batches = Batches::open(config, path).with_context(|| format!("cannot learn from {name}"))?;
         let load_ms = begun.elapsed().as_secs_f64() * 1e3;
         let until = Until { count: usize::MAX, duration: Duration::from_secs_f64(self.seconds) };
         let times = measure(
             until,
             || (),
             |()| {
-                batches.make_next();
+                batches.make_next()?;
                 Ok(())
             },
         )?;

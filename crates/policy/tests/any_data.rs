@@ -234,3 +234,41 @@ fn what_older_checkpoints_say_of_themselves_is_written_as_it_was() {
         assert_eq!(serde_json::to_string_pretty(&manifest).unwrap() + "\n", bytes);
     }
 }
+
+/// The fixtures of `tests/python/make_format_fixtures.py`: number `n` of frame `f` of episode `e` is `1000 e + 10 f + n`,
+/// and the last of three episodes has nine frames.
+#[test]
+fn one_interface_is_trained_on_from_zarr_and_from_hdf5() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataset/tests/fixtures");
+    // Two numbers of what is observed are as different as the formats' names for them.
+    for (file, hz, features) in [
+        ("blosc_zstd_bitshuffle.zarr", 10.0, r#"[{ name = "state", from = "keypoint", numbers = [17, 3] }]"#),
+        (
+            "gzip.hdf5",
+            20.0,
+            r#"[{ name = "state", from = "obs/eef_pos", numbers = [2, 0] }, { name = "action", from = "actions" }]"#,
+        ),
+    ] {
+        let text =
+            CONFIG.replace("path = \"nowhere\"", &format!("path = \"nowhere\"\nfeatures = {features}"));
+        let text = text.replace("control_hz = 10.0", &format!("control_hz = {hz}"));
+        let config = TrainConfig::from_toml(&text).unwrap();
+        let (report, losses) = trained(&config, &fixtures.join(file), &dir.path().join(file));
+        assert!(report.finished && losses.len() == 12);
+        let policy = DiffusionPolicy::load(&report.checkpoint, DeviceChoice::Cpu).unwrap();
+        let Manifest { action, observation, trained, .. } = policy.manifest();
+        assert_eq!((trained.episodes, trained.frames), (3, 20));
+        assert_eq!((&action.low, &action.high), (&vec![0.0, 1.0], &vec![2080.0, 2081.0]));
+        let numbers = if hz == 10.0 { [17.0, 3.0] } else { [2.0, 0.0] };
+        assert_eq!(observation.low, numbers);
+        assert_eq!(observation.high, numbers.map(|number| number + 2080.0));
+        // A set that states its rate is not taken for another's.
+        let mut other = config.clone();
+        other.interface.control_hz = 15.0;
+        let (out, stop) = (dir.path().join(format!("other_{file}")), AtomicBool::new(false));
+        let paths = TrainPaths { data: Some(&fixtures.join(file)), out: &out, resume: false };
+        let error = train(&other, &paths, DeviceChoice::Cpu, &stop, &mut |_| {}).err();
+        assert_eq!(error.map(|error| error.to_string().contains("20 Hz")), (hz == 20.0).then_some(true));
+    }
+}

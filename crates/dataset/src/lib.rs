@@ -7,6 +7,7 @@
 
 mod chunked;
 mod columns;
+mod doctor;
 mod episode_writer;
 mod episodes;
 mod error;
@@ -32,6 +33,7 @@ mod write;
 mod write_meta;
 mod zarr_array;
 
+pub use doctor::{Diagnosis, ExamineOptions, Fault, Finding, Severity, examine, examine_with};
 pub use episode_writer::{EpisodeWriter, Recording, write_episodes};
 pub use episodes::{EpisodeNote, RecordingNote, read_recorded, recording_note};
 pub use error::DatasetError;

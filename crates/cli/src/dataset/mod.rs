@@ -1,5 +1,6 @@
 //! `nudge dataset`: what is in a recorded data set, and several as one.
 
+mod check;
 mod info;
 mod merge;
 
@@ -19,6 +20,7 @@ pub struct DatasetVerb {
 #[derive(Subcommand)]
 enum DatasetCommand {
     Info(info::Info),
+    Check(check::Check),
     Merge(merge::Merge),
 }
 
@@ -26,6 +28,7 @@ impl DatasetVerb {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             DatasetCommand::Info(verb) => verb.run(),
+            DatasetCommand::Check(verb) => verb.run(),
             DatasetCommand::Merge(verb) => verb.run(),
         }
     }

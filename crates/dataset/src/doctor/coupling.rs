@@ -47,6 +47,9 @@ pub(super) struct Coupled {
 /// Correlations below this are no coupling: pure noise over the 50 frames of a short episode exceeds it once
 /// in 4,000.
 pub(super) const COUPLED: f64 = 0.5;
+/// What nine of ten episodes must reach, with one sign: motions of a task go together by habit, and then now with
+/// one sign and now with the other.
+const AGREED: f64 = 0.3;
 /// Pairs that are looked at closely; a humanoid has fewer than 64.
 const MOST_PAIRS: usize = 64;
 /// Frames of the sample in which partners are looked for.
@@ -104,7 +107,7 @@ impl Coupling {
         states: &[usize],
         lags: &[i32],
     ) -> Option<(usize, Drive)> {
-        let mut best = (COUPLED, None);
+        let mut best = (AGREED, None);
         for drive in [Drive::Target, Drive::Motion] {
             let causes: Vec<Vec<f32>> =
                 sample.iter().map(|series| self.cause(&series.signals[action], drive)).collect();
@@ -113,7 +116,7 @@ impl Coupling {
                     sample.iter().map(|series| self.effect(&series.signals[*state], drive)).collect();
                 for lag in lags {
                     let at = causes.iter().zip(&effects).filter_map(|(x, y)| shifted(x, y, *lag));
-                    let r = median(at.collect()).abs();
+                    let r = agreed(at.collect());
                     if r > best.0 {
                         best = (r, Some((*state, drive)));
                     }
@@ -133,7 +136,8 @@ impl Coupling {
         let best = peak(&pair.curve)?;
         pair.lag = best as i32 - self.reach;
         pair.r = pair.curve[best];
-        (pair.r.abs() >= COUPLED).then_some(pair)
+        let agreed = agreed(curves.iter().map(|curve| curve[best]).collect());
+        (pair.r.abs() >= COUPLED && agreed >= AGREED).then_some(pair)
     }
 
     /// Correlation of a pair at every lag.
@@ -178,6 +182,15 @@ impl Coupling {
             Drive::Motion => steps(values, 1),
         }
     }
+}
+
+/// The size of correlation that nine of ten episodes reach with one sign; 0 when they do not agree on one.
+fn agreed(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let tenth = values.len().div_ceil(10).min(values.len().saturating_sub(1));
+    let low = values.get(tenth).copied().unwrap_or(0.0);
+    let high = values.iter().rev().nth(tenth).copied().unwrap_or(0.0);
+    low.max(-high).max(0.0)
 }
 
 /// Place of the largest size; `None` of nothing.

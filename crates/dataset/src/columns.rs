@@ -70,7 +70,23 @@ pub(crate) fn append<T: Number>(column: &ArrayRef, dim: usize, out: &mut Vec<T>)
             return Err(Problem { row, text });
         }
     }
-    let leaf = leaf.slice(bounds[0], bounds[bounds.len() - 1] - bounds[0]);
+    append_leaf(&leaf.slice(bounds[0], bounds[bounds.len() - 1] - bounds[0]), out)
+}
+
+/// The numbers of each row of a (nested) list column, which may hold more in one row than in another.
+///
+/// # Errors
+/// As [`append`].
+pub(crate) fn lists(column: &ArrayRef) -> Result<Vec<Vec<f64>>, Problem> {
+    let (leaf, bounds) = flatten(column)?;
+    let list = |bound: &[usize]| {
+        let mut out = Vec::new();
+        append_leaf(&leaf.slice(bound[0], bound[1] - bound[0]), &mut out).map(|()| out)
+    };
+    bounds.windows(2).map(list).collect()
+}
+
+fn append_leaf<T: Number>(leaf: &ArrayRef, out: &mut Vec<T>) -> Result<(), Problem> {
     macro_rules! extend {
         ($kind:ty, $convert:expr) => {
             out.extend(leaf.as_primitive::<$kind>().values().iter().map($convert))
@@ -128,16 +144,13 @@ fn flatten(column: &ArrayRef) -> Result<(ArrayRef, Vec<usize>), Problem> {
 
 /// The integers of a scalar column.
 pub(crate) fn integers(column: &ArrayRef) -> Result<Vec<i64>, Problem> {
-    if let Some(row) = (0..column.len()).find(|row| column.is_null(*row)) {
-        return Err(Problem { row, text: "holds an empty (null) value".into() });
+    if !column.data_type().is_integer() {
+        let text = format!("holds {} where whole numbers are needed", column.data_type());
+        return Err(Problem { row: 0, text });
     }
-    match column.data_type() {
-        DataType::Int64 => Ok(column.as_primitive::<Int64Type>().values().to_vec()),
-        DataType::Int32 => {
-            Ok(column.as_primitive::<Int32Type>().values().iter().map(|value| i64::from(*value)).collect())
-        }
-        other => Err(Problem { row: 0, text: format!("holds {other} where whole numbers are needed") }),
-    }
+    let mut numbers = Vec::with_capacity(column.len());
+    append(column, 1, &mut numbers)?;
+    Ok(numbers)
 }
 
 /// The texts of a scalar column; `None` when it holds something else.

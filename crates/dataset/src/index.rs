@@ -281,7 +281,7 @@ fn bad_template(root: &Path, problem: &str) -> DatasetError {
 }
 
 /// `chunk-*/file-*.parquet` below `folder`, in order.
-fn parquet_files_below(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+pub(crate) fn parquet_files_below(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let mut files = Vec::new();
     for chunk in entries(folder)?.into_iter().filter(|path| path.is_dir()) {
         files.extend(

@@ -45,6 +45,10 @@ impl ParquetFile {
         counts.map(|count| usize::try_from(count).unwrap_or(0)).sum()
     }
 
+    pub(crate) fn column_names(&self) -> impl Iterator<Item = &str> {
+        self.footer.schema().fields().iter().map(|field| field.name().as_str())
+    }
+
     pub(crate) fn has_column(&self, name: &str) -> bool {
         self.footer.schema().index_of(name).is_ok()
     }
@@ -57,7 +61,7 @@ impl ParquetFile {
             roots.push(schema.index_of(name).map_err(|_| DatasetError::MissingColumn {
                 path: self.path.clone(),
                 column: (*name).to_owned(),
-                present: schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", "),
+                present: self.column_names().collect::<Vec<_>>().join(", "),
             })?);
         }
         let file = File::open(&self.path).map_err(DatasetError::io(&self.path))?;
@@ -82,9 +86,22 @@ impl ParquetFile {
 
     /// All rows of one column of whole numbers.
     pub(crate) fn integers(&self, name: &str) -> Result<Vec<i64>, DatasetError> {
+        self.all_rows(name, columns::integers)
+    }
+
+    /// All rows of one column of lists.
+    pub(crate) fn lists(&self, name: &str) -> Result<Vec<Vec<f64>>, DatasetError> {
+        self.all_rows(name, columns::lists)
+    }
+
+    fn all_rows<T>(
+        &self,
+        name: &str,
+        take: impl Fn(&ArrayRef) -> Result<Vec<T>, Problem>,
+    ) -> Result<Vec<T>, DatasetError> {
         let mut all = Vec::new();
         for batch in self.read(&[name], 0..self.row_count())? {
-            all.extend(columns::integers(column(&batch, name)).map_err(|Problem { row, text }| {
+            all.extend(take(column(&batch, name)).map_err(|Problem { row, text }| {
                 DatasetError::metadata(&self.path, format!("column `{name}`, row {row}: {text}"))
             })?);
         }
@@ -94,8 +111,7 @@ impl ParquetFile {
     /// All rows of the first column that holds text.
     pub(crate) fn first_texts(&self) -> Result<Vec<String>, DatasetError> {
         let mut all = Vec::new();
-        let names: Vec<&str> =
-            self.footer.schema().fields().iter().map(|field| field.name().as_str()).collect();
+        let names: Vec<&str> = self.column_names().collect();
         for batch in self.read(&names, 0..self.row_count())? {
             let Some(texts) = batch.columns().iter().find_map(columns::texts) else {
                 return Err(DatasetError::metadata(&self.path, "no column holds text"));

@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::DatasetError;
-use crate::index::json_lines;
+use crate::index::{json_lines, parquet_files_below};
+use crate::parquet_file::ParquetFile;
 
 /// Statistics of each of the `D` numbers of a feature. Lists are empty where a set does not state them; what came
 /// from NaN is NaN.
@@ -108,30 +109,73 @@ impl FeatureStats {
     }
 }
 
-/// Reads the statistics that the set in `root` states: `meta/stats.json`, or those of v2.1's episodes merged.
+/// Reads the statistics that the set in `root` states: `meta/stats.json`, or those of its episodes merged.
 ///
 /// # Errors
-/// When neither file is there or is readable.
+/// When it states none, or they cannot be read.
 pub(crate) fn read(root: &Path) -> Result<BTreeMap<String, FeatureStats>, DatasetError> {
     let path = root.join("meta/stats.json");
     if path.is_file() {
         let text = fs::read_to_string(&path).map_err(DatasetError::io(&path))?;
         return serde_json::from_str(&text).map_err(|error| DatasetError::metadata(&path, error.to_string()));
     }
+    let lines = root.join("meta/episodes_stats.jsonl");
+    let merged = if lines.is_file() { of_lines(&lines)? } else { of_episodes(&root.join("meta/episodes"))? };
+    if merged.is_empty() {
+        let problem = "there is no such file, and the list of episodes states no statistics either; `nudge dataset stats \
+                       SET` computes them";
+        return Err(DatasetError::metadata(&path, problem));
+    }
+    Ok(merged)
+}
+
+/// Those of v2.1, in which a line is an episode.
+fn of_lines(path: &Path) -> Result<BTreeMap<String, FeatureStats>, DatasetError> {
     #[derive(Deserialize)]
     struct Line {
         stats: BTreeMap<String, FeatureStats>,
     }
-    let mut merged: BTreeMap<String, FeatureStats> = BTreeMap::new();
-    for line in json_lines::<Line>(&root.join("meta/episodes_stats.jsonl"))? {
-        for (feature, stats) in line.stats {
-            match merged.get_mut(&feature) {
-                Some(known) => *known = known.merge(&stats),
-                None => drop(merged.insert(feature, stats)),
-            }
-        }
+    let mut merged = BTreeMap::new();
+    for line in json_lines::<Line>(path)? {
+        line.stats.into_iter().for_each(|(feature, stats)| add(&mut merged, feature, stats));
     }
     Ok(merged)
+}
+
+/// Those of v3.0 in `meta/episodes/`, whose columns are named `stats/{feature}/{statistic}`.
+fn of_episodes(folder: &Path) -> Result<BTreeMap<String, FeatureStats>, DatasetError> {
+    let mut merged = BTreeMap::new();
+    for path in if folder.is_dir() { parquet_files_below(folder)? } else { Vec::new() } {
+        let file = ParquetFile::open(&path)?;
+        let mut episodes: Vec<BTreeMap<String, FeatureStats>> = vec![BTreeMap::new(); file.row_count()];
+        for column in file.column_names() {
+            let Some((feature, name)) = column.strip_prefix("stats/").and_then(|rest| rest.rsplit_once('/'))
+            else {
+                continue;
+            };
+            for (episode, values) in episodes.iter_mut().zip(file.lists(column)?) {
+                let stats = episode.entry(feature.to_owned()).or_default();
+                match name {
+                    "min" => stats.min = values,
+                    "max" => stats.max = values,
+                    "mean" => stats.mean = values,
+                    "std" => stats.std = values,
+                    "count" => stats.count = values.into_iter().map(|count| count as u64).collect(),
+                    // Quantiles of parts cannot be merged.
+                    _ => {}
+                }
+            }
+        }
+        episodes.into_iter().flatten().for_each(|(feature, stats)| add(&mut merged, feature, stats));
+    }
+    Ok(merged)
+}
+
+fn add(merged: &mut BTreeMap<String, FeatureStats>, feature: String, stats: FeatureStats) {
+    match merged.get_mut(&feature) {
+        Some(known) => *known = known.merge(&stats),
+        None => drop(merged.insert(feature, stats)),
+    }
 }
 
 /// Numbers nested to any depth (statistics of pictures are `[3, 1, 1]`), bare, or null for NaN.

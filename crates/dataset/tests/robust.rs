@@ -182,7 +182,7 @@ fn fixture(folder: &Path, name: &str) -> PathBuf {
 
 const DATA: &str = "data/chunk-000/file-000.parquet";
 
-fn write(dir: &Path) {
+fn write(dir: &Path, episodes: u8) {
     let feature = |name: &str, dim| FeatureInfo {
         name: name.into(),
         dtype: "float32".into(),
@@ -191,12 +191,39 @@ fn write(dir: &Path) {
     };
     let features = vec![feature("observation.state", 3), feature("action", 2)];
     let mut writer = DatasetWriter::create(dir, WriteSpec { fps: 10.0, robot_type: None, features }).unwrap();
-    for episode in 0..3u8 {
+    for episode in 0..episodes {
         let values = |dim: u8| Column::Float32((0..20 * dim).map(|i| f32::from(i + episode).sin()).collect());
         let times: Vec<f32> = (0..20u8).map(|i| f32::from(i) / 10.0).collect();
         writer.push("reach the block", &times, &[values(3), values(2)]).unwrap();
     }
     writer.finish().unwrap();
+}
+
+/// One episode, as v2.1 lists it.
+fn write_v2(dir: &Path) {
+    let stats = r#"{"min": [0, 0], "max": [1, 1], "mean": [0.5, 0.5], "std": [0.1, 0.2], "count": [20]}"#;
+    let files = [
+        (
+            "meta/episodes.jsonl",
+            r#"{"episode_index": 0, "tasks": ["reach the block"], "length": 20}"#.to_owned(),
+        ),
+        ("meta/tasks.jsonl", r#"{"task_index": 0, "task": "reach the block"}"#.to_owned()),
+        ("meta/episodes_stats.jsonl", format!(r#"{{"episode_index": 0, "stats": {{"action": {stats}}}}}"#)),
+    ];
+    write(dir, 1);
+    for (name, line) in files {
+        fs::write(dir.join(name), line + "\n").unwrap();
+    }
+    for gone in ["meta/stats.json", "meta/tasks.parquet", "meta/episodes/chunk-000/file-000.parquet"] {
+        fs::remove_file(dir.join(gone)).unwrap();
+    }
+    let info = fs::read_to_string(dir.join("meta/info.json")).unwrap().replace("v3.0", "v2.1");
+    let info = info.replace(
+        "chunk-{chunk_index:03d}/file-{file_index:03d}",
+        "chunk-{episode_chunk:03d}/episode_{episode_index:06d}",
+    );
+    fs::write(dir.join("meta/info.json"), info).unwrap();
+    fs::rename(dir.join(DATA), dir.join("data/chunk-000/episode_000000.parquet")).unwrap();
 }
 
 #[test]
@@ -207,11 +234,14 @@ fn every_kind_of_file_damaged_at_random_is_refused_or_right() {
     static CAUGHT: AtomicUsize = AtomicUsize::new(0);
     let told = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| match panic.location() {
-        Some(place) if !place.file().starts_with('/') => told(panic),
-        _ => drop(CAUGHT.fetch_add(1, Ordering::Relaxed)),
+        Some(place) if place.file().starts_with('/') => {
+            println!("a decoder panicked at {place}");
+            CAUGHT.fetch_add(1, Ordering::Relaxed);
+        }
+        _ => told(panic),
     }));
     let v3 = folder.path().join("v3.0");
-    write(&v3);
+    write(&v3, 3);
     for (seed, file) in [
         DATA,
         "meta/episodes/chunk-000/file-000.parquet",
@@ -223,6 +253,20 @@ fn every_kind_of_file_damaged_at_random_is_refused_or_right() {
     .enumerate()
     {
         torture(&v3, file, seed as u64, false);
+    }
+    let v2 = folder.path().join("v2.1");
+    write_v2(&v2);
+    for (seed, file) in [
+        "data/chunk-000/episode_000000.parquet",
+        "meta/episodes.jsonl",
+        "meta/tasks.jsonl",
+        "meta/episodes_stats.jsonl",
+        "meta/info.json",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        torture(&v2, file, 5 + seed as u64, false);
     }
     for (seed, name) in ["blosc_zstd_bitshuffle", "blosc_lz4_noshuffle", "gzip", "zlib", "zstd", "none"]
         .into_iter()

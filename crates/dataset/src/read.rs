@@ -53,9 +53,8 @@ impl Dataset {
         let numeric: Vec<&FeatureInfo> =
             info.features.iter().filter(|feature| feature.is_numeric()).collect();
         let mut kept = Vec::new();
-        for episode in 0..source.lengths().len() {
-            let read = source.read::<f32>(episode..episode + 1, &numeric);
-            kept.extend(damage.pass(read)?.map(|_| episode));
+        for run in runs(&source.lengths()) {
+            whole_episodes(&source, run, &numeric, &mut damage, &mut kept)?;
         }
         let left_out = if let Damage::LeftOut(words) = damage { words } else { Vec::new() };
         if kept.is_empty() {
@@ -167,11 +166,13 @@ impl Dataset {
         let numeric = self.info.features.iter().filter(|feature| feature.is_numeric());
         let names: Vec<&str> = numeric.map(|feature| feature.name.as_str()).collect();
         let mut found: Vec<Option<NonFinite>> = vec![None; names.len()];
-        for (episode, tables) in self.read_all(&names)?.iter().enumerate() {
-            for ((found, table), name) in found.iter_mut().zip(tables).zip(&names) {
-                let Some(((frame, _), values)) = table.non_finite() else { continue };
-                let first = NonFinite { feature: (*name).to_owned(), values: 0, episode, frame };
-                found.get_or_insert(first).values += values;
+        for run in runs(&self.lengths) {
+            for (episode, tables) in run.clone().zip(self.read_episodes(run, &names)?) {
+                for ((found, table), name) in found.iter_mut().zip(&tables).zip(&names) {
+                    let Some(((frame, _), values)) = table.non_finite() else { continue };
+                    let first = NonFinite { feature: (*name).to_owned(), values: 0, episode, frame };
+                    found.get_or_insert(first).values += values;
+                }
             }
         }
         Ok(found.into_iter().flatten().collect())
@@ -202,5 +203,53 @@ impl Dataset {
 
     fn no_episode(&self, episode: usize) -> DatasetError {
         DatasetError::NoEpisode { episode, count: self.lengths.len() }
+    }
+}
+
+/// Frames that are read at once where a set is read through: enough to be fast, little enough for any memory.
+const RUN_FRAMES: usize = 1 << 16;
+
+/// All episodes, in runs that are read at once.
+fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
+    let (mut runs, mut start, mut frames) = (Vec::new(), 0, 0);
+    for (episode, length) in lengths.iter().enumerate() {
+        frames += length;
+        if frames >= RUN_FRAMES || episode + 1 == lengths.len() {
+            runs.push(start..episode + 1);
+            (start, frames) = (episode + 1, 0);
+        }
+    }
+    runs
+}
+
+/// Adds to `whole` those of `episodes` that can be read. Halves what cannot until the damage is found.
+fn whole_episodes(
+    source: &Source,
+    episodes: Range<usize>,
+    features: &[&FeatureInfo],
+    damage: &mut Damage,
+    whole: &mut Vec<usize>,
+) -> Result<(), DatasetError> {
+    match source.read::<f32>(episodes.clone(), features) {
+        Ok(_) => whole.extend(episodes),
+        Err(error) if episodes.len() <= 1 => damage.pass(Err(error))?.unwrap_or_default(),
+        Err(_) => {
+            let middle = episodes.start + episodes.len() / 2;
+            whole_episodes(source, episodes.start..middle, features, damage, whole)?;
+            whole_episodes(source, middle..episodes.end, features, damage, whole)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_hold_every_episode_once() {
+        assert!(runs(&[]).is_empty());
+        assert_eq!(runs(&[3, 0, 2]), [0..3]);
+        assert_eq!(runs(&[RUN_FRAMES, 1, RUN_FRAMES - 1, 5, 5]), [0..1, 1..3, 3..5]);
     }
 }

@@ -115,6 +115,38 @@ fn a_zarr_store_without_its_group_files_is_read_all_the_same() {
     assert_holds(&Dataset::open(&bare).unwrap(), "state", 5, false);
 }
 
+/// As the zarr v3 specification has it, without compression.
+#[test]
+fn a_zarr_v3_store_is_read_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let array = |place: &str, data_type: &str, shape: &str, chunk: &str, chunks: &[(&str, Vec<u8>)]| {
+        let path = folder.path().join(place);
+        fs::create_dir_all(path.join("c")).unwrap();
+        let metadata = format!(
+            r#"{{"zarr_format": 3, "node_type": "array", "shape": {shape}, "data_type": "{data_type}", "fill_value": 0,
+            "chunk_grid": {{"name": "regular", "configuration": {{"chunk_shape": {chunk}}}}},
+            "chunk_key_encoding": {{"name": "default", "configuration": {{"separator": "/"}}}},
+            "codecs": [{{"name": "bytes", "configuration": {{"endian": "little"}}}}], "attributes": {{}}}}"#
+        );
+        fs::write(path.join("zarr.json"), metadata).unwrap();
+        for (name, bytes) in chunks {
+            let path = path.join("c").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+    };
+    let ends = [7i64, 11, 20].iter().flat_map(|end| end.to_le_bytes()).collect();
+    array("meta/episode_ends", "int64", "[3]", "[3]", &[("0", ends)]);
+    let all: Vec<f32> = (0..3).flat_map(|episode| expected(episode, 2, false).values).collect();
+    let mut bytes: Vec<u8> = all.iter().flat_map(|value| value.to_le_bytes()).collect();
+    bytes.resize(24 * 8, 0);
+    let chunks = [("0/0", bytes[..96].to_vec()), ("1/0", bytes[96..].to_vec())];
+    array("data/action", "float32", "[20, 2]", "[12, 2]", &chunks);
+    let set = Dataset::open(folder.path()).unwrap();
+    assert_eq!(shape(&set, "action"), ("float32", &[2][..]));
+    assert_holds(&set, "action", 2, false);
+}
+
 #[test]
 fn robomimic_files_are_read_as_h5py_packs_them() {
     for (name, whole) in [("contiguous", true), ("gzip", false), ("lzf", false), ("latest", true)] {

@@ -17,6 +17,9 @@ use crate::output::{self, say};
 /// Exit status of a training that was stopped and can be resumed.
 const STOPPED: u8 = 130;
 
+/// Frames of a set whose reading is shown.
+const SLOW_TO_READ: usize = 1_000_000;
+
 /// Train a policy from demonstrations
 ///
 /// Shows progress, validates on held-out episodes, and writes checkpoints that can be evaluated and served. Ctrl-C stops
@@ -26,7 +29,8 @@ pub struct Train {
     /// The experiment, for example configs/push_t.toml
     config: PathBuf,
 
-    /// Data set to learn from, instead of the configuration's (a LeRobot folder)
+    /// Data set to learn from, instead of the configuration's: a LeRobot folder, a zarr folder of diffusion_policy, or an
+    /// HDF5 file of robomimic
     #[arg(long)]
     data: Option<PathBuf>,
 
@@ -123,7 +127,25 @@ impl Show {
 
     fn event(&mut self, event: &TrainEvent) {
         match event {
+            TrainEvent::Opened { passed_over, .. } => {
+                if !passed_over.is_empty() {
+                    self.line(&format!(
+                        "not learned from, for they are no numbers: {}",
+                        passed_over.join(", ")
+                    ));
+                }
+            }
+            TrainEvent::Reading { frames, of } => {
+                // A small set is read before a bar could be seen.
+                if *of >= SLOW_TO_READ {
+                    if self.bar.is_hidden() {
+                        self.bar = output::progress(*of as u64, "frames read");
+                    }
+                    self.bar.set_position(*frames as u64);
+                }
+            }
             TrainEvent::Started { step, steps, parameters, episodes, held_out, windows } => {
+                self.bar.finish_and_clear();
                 self.bar = output::progress(*steps, "steps");
                 self.bar.set_position(*step);
                 self.line(&format!(

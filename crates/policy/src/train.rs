@@ -40,6 +40,16 @@ pub struct TrainPaths<'a> {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TrainEvent {
+    /// The data set can be read. The features passed over are pictures, videos and text.
+    Opened {
+        format: String,
+        passed_over: Vec<String>,
+    },
+    /// While ranges are learned, before the first step.
+    Reading {
+        frames: usize,
+        of: usize,
+    },
     Started {
         step: u64,
         steps: u64,
@@ -103,7 +113,11 @@ pub fn train(
     report: &mut dyn FnMut(&TrainEvent),
 ) -> Result<TrainReport, PolicyFailure> {
     let path = paths.data.unwrap_or(Path::new(&config.data.path));
-    let data = TrainingData::load(config, Dataset::open(path)?)?;
+    let dataset = Dataset::open(path)?;
+    let passed_over = dataset.info().passed_over().map(|feature| feature.name.clone()).collect();
+    report(&TrainEvent::Opened { format: dataset.format().to_string(), passed_over });
+    let reading = &mut |frames, of| report(&TrainEvent::Reading { frames, of });
+    let data = TrainingData::load_telling(config, dataset, reading)?;
     std::fs::create_dir_all(paths.out).map_err(PolicyFailure::io(paths.out))?;
     let mut trainer = Trainer::new(config, &data, paths.out, devices.into())?;
     checkpoint::remove_unfinished(paths.out)?;

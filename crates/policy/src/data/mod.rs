@@ -70,6 +70,18 @@ impl TrainingData {
     /// When the set is smaller than that, lacks a feature of the interface, has it in another shape, or holds numbers that
     /// are not finite.
     pub fn load(config: &TrainConfig, dataset: Dataset) -> Result<Self, PolicyFailure> {
+        Self::load_telling(config, dataset, &mut |_, _| {})
+    }
+
+    /// The same, telling how many frames have been read, and of how many.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_telling(
+        config: &TrainConfig,
+        dataset: Dataset,
+        tell: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, PolicyFailure> {
         let source = Source::new(config, dataset)?;
         let lengths = source.lengths();
         let memory = config.data.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB) * 1024.0 * 1024.0;
@@ -88,8 +100,9 @@ impl TrainingData {
             };
             [of(false), of(true)]
         });
+        let mut read = 0;
         for block in budget.blocks(&lengths) {
-            let mut rows = Rows::new(source.dims(), 0);
+            let mut rows = Rows::new(source.dims(), lengths[block.clone()].iter().sum());
             source.read(block.clone(), |_| true, &mut rows)?;
             for (index, episode) in block.enumerate() {
                 let rows = rows.episode(index);
@@ -98,7 +111,9 @@ impl TrainingData {
                 if let Some(kept) = &mut kept {
                     kept[usize::from(held_out[episode])].push_episode(rows);
                 }
+                read += rows.frames();
             }
+            tell(read, frames);
         }
         let (observation, _) = observation.finish().map_err(PolicyFailure::Data)?;
         let (action, clip_range) = action.finish().map_err(PolicyFailure::Data)?;

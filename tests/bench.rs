@@ -84,6 +84,26 @@ fn simulations_data_ticks_and_starts_are_timed() {
     assert_eq!(recorded["data"], "datasets/push_t");
     assert!((number(recorded, "windows_per_s") * number(recorded, "median_ms") / 32e3 - 1.0).abs() < 1e-9);
 
+    let large = report(&[
+        "data",
+        "--frames",
+        "6000",
+        "--dim",
+        "4",
+        "--memory-mib",
+        "0.05",
+        "--seconds",
+        "0.05",
+        "--batch",
+        "64",
+    ]);
+    assert_eq!((large["frames"].as_u64(), large["streamed"].as_bool()), (Some(6000), Some(true)), "{large}");
+    let rows = large["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row["windows_per_s"].as_f64().unwrap() > 0.0), "{large}");
+    // Episodes of 500 frames, each with 500 - 16 + 1 windows, one more before and seven after: whole epochs of them.
+    assert!(rows[..2].iter().all(|row| row["windows"].as_u64().unwrap() >= 12 * 493), "{large}");
+
     let tick = report(&["tick", "--ticks", "1000"]);
     assert_eq!(
         (&tick["joints"], &tick["guard"]["n"], &tick["tick"]["n"]),

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use nudge_policy::TrainConfig;
 use nudge_policy::bench::Batches;
+use nudge_policy::{DEFAULT_MEMORY_MIB, TrainConfig};
 use serde::Serialize;
 
+use super::large::Large;
 use super::machine;
 use super::network::{Size, config};
 use super::plan::seconds;
@@ -22,6 +23,10 @@ use crate::output::{self, say};
 ///
 /// A data set of random numbers first, then a recorded one. Batches are made as training makes them: windows shuffled,
 /// mirrored, normalised, and mixed with noise, on one core.
+///
+/// With --frames a set of that size is made instead, and gone through with one and two threads: first its windows are
+/// shuffled, gathered and normalised for a whole epoch, then mixed with noise as well. A set that is larger than
+/// --memory-mib is streamed: what is counted then includes reading it.
 #[derive(Args)]
 pub struct Data {
     /// A recorded data set of Push-T, the first half of the comparison is synthetic
@@ -35,6 +40,22 @@ pub struct Data {
     /// Measure each set for so long
     #[arg(long, default_value_t = 3.0, value_name = "SECS", value_parser = seconds)]
     seconds: f64,
+
+    /// Measure a set of random numbers of N frames instead; 10 million of 32 take 2.6 GB of disk
+    #[arg(long, value_name = "N", conflicts_with = "data", value_parser = clap::value_parser!(u64).range(1..))]
+    frames: Option<u64>,
+
+    /// Numbers of an observation and of an action in that set
+    #[arg(long, value_name = "N", default_value_t = 32, requires = "frames", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    dim: u64,
+
+    /// Leave that set in this new folder
+    #[arg(long, value_name = "DIR", requires = "frames")]
+    keep: Option<PathBuf>,
+
+    /// Memory for that set, as data.memory_mib in an experiment
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_MIB, requires = "frames", value_parser = mebibytes)]
+    memory_mib: f64,
 
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -66,6 +87,9 @@ impl Data {
         let mut config = config(Size::Small)?;
         config.training.batch_size = usize::try_from(self.batch)?;
         config.training.shards = 1;
+        if let Some(frames) = self.frames {
+            return self.large(frames, config);
+        }
         let scratch = Scratch::new("data")?;
         let made = scratch.path().join("synthetic");
         synthetic::write(&config, &made)?;
@@ -79,6 +103,19 @@ impl Data {
             output::print_json(&report)?;
         } else {
             print(&report);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn large(self, frames: u64, mut config: TrainConfig) -> Result<ExitCode> {
+        config.data.memory_mib = Some(self.memory_mib);
+        let duration = Duration::from_secs_f64(self.seconds);
+        let large = Large { frames, dim: usize::try_from(self.dim)?, keep: self.keep, duration };
+        let report = large.run(config)?;
+        if self.json {
+            output::print_json(&report)?;
+        } else {
+            report.print();
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -100,6 +137,12 @@ impl Data {
         let windows_per_s = config.training.batch_size as f64 / times.median_ms * 1e3;
         Ok(Row { data: name, episodes, frames, load_ms, windows_per_s, times })
     }
+}
+
+fn mebibytes(text: &str) -> Result<f64, String> {
+    let mebibytes: f64 = text.parse().map_err(|_| format!("`{text}` is no number of MiB"))?;
+    let fits = mebibytes > 0.0 && mebibytes.is_finite();
+    if fits { Ok(mebibytes) } else { Err(format!("{mebibytes} is not above 0")) }
 }
 
 fn print(report: &Report) {

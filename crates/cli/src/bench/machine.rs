@@ -13,6 +13,12 @@ pub fn name(device: Device) -> String {
     found.unwrap_or_else(|| "unknown".into())
 }
 
+/// The most memory that this process has held so far, in MiB; known where there is `/proc`.
+pub fn peak_mib() -> Option<f64> {
+    let peak = field(Path::new("/proc/self/status"), "VmHWM")?;
+    Some(peak.strip_suffix(" kB")?.trim().parse::<f64>().ok()? / 1024.0)
+}
+
 fn processor() -> Option<String> {
     field(Path::new("/proc/cpuinfo"), "model name")
 }

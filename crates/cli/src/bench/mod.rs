@@ -1,6 +1,7 @@
 //! `nudge bench`: how fast this machine plans, trains, simulates, reads, ticks and starts.
 
 mod data;
+mod large;
 mod machine;
 mod network;
 mod plan;

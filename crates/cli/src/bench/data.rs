@@ -41,7 +41,7 @@ pub struct Data {
     #[arg(long, default_value_t = 3.0, value_name = "SECS", value_parser = seconds)]
     seconds: f64,
 
-    /// Measure a set of random numbers of N frames instead; 10 million of 32 take 2.6 GB of disk
+    /// Measure a set of random numbers of N frames instead; 10 million of 32 take some 4 GB of disk
     #[arg(long, value_name = "N", conflicts_with = "data", value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
 
@@ -49,7 +49,7 @@ pub struct Data {
     #[arg(long, value_name = "N", default_value_t = 32, requires = "frames", value_parser = clap::value_parser!(u64).range(1..=1024))]
     dim: u64,
 
-    /// Leave that set in this new folder
+    /// Leave that set in this folder, or use the one that is there
     #[arg(long, value_name = "DIR", requires = "frames")]
     keep: Option<PathBuf>,
 

@@ -13,10 +13,16 @@ pub fn name(device: Device) -> String {
     found.unwrap_or_else(|| "unknown".into())
 }
 
-/// The most memory that this process has held so far, in MiB; known where there is `/proc`.
+/// The most memory that this process has held since [`forget_peak`], in MiB; known where there is `/proc`.
 pub fn peak_mib() -> Option<f64> {
     let peak = field(Path::new("/proc/self/status"), "VmHWM")?;
     Some(peak.strip_suffix(" kB")?.trim().parse::<f64>().ok()? / 1024.0)
+}
+
+/// Counts the most memory from now on, where the kernel lets it.
+pub fn forget_peak() {
+    // Where it does not, the peak is that of the whole run: too much, never too little.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 fn processor() -> Option<String> {

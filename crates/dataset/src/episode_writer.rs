@@ -57,11 +57,7 @@ impl EpisodeWriter {
         interface: &Interface,
         recording: Recording,
     ) -> Result<Self, DatasetError> {
-        let spec = WriteSpec {
-            fps: interface.control_hz,
-            robot_type: recording.robot_type,
-            features: features(interface).map_err(|problem| DatasetError::metadata(dir, problem))?,
-        };
+        let spec = spec(dir, interface, recording.robot_type)?;
         Ok(Self {
             writer: DatasetWriter::create(dir, spec)?,
             instruction: recording.instruction,
@@ -81,17 +77,10 @@ impl EpisodeWriter {
     pub fn push(&mut self, episode: &Episode) -> Result<(), DatasetError> {
         let number = self.note.episodes.len();
         let unwritable = |problem: String| DatasetError::Unwritable { episode: number, problem };
-        if (&episode.task, &episode.interface) != (&self.note.task, &self.note.interface) {
-            return Err(unwritable("its task or interface is not that of the set".into()));
-        }
-        let columns = columns(episode).map_err(unwritable)?;
+        let columns = columns(episode, &self.note).map_err(unwritable)?;
         let times: Vec<f32> = episode.frames.iter().map(|frame| frame.time_secs as f32).collect();
         self.writer.push(&self.instruction, &times, &columns)?;
-        self.note.episodes.push(EpisodeNote {
-            seed: episode.seed,
-            success: episode.success(),
-            score: f64::from(episode.score() as f32),
-        });
+        self.note.episodes.push(episode_note(episode));
         Ok(())
     }
 
@@ -113,6 +102,21 @@ impl EpisodeWriter {
         self.writer.write_meta(shard::NOTE, shard)?;
         if self.note.episodes.is_empty() { self.writer.finish_empty().map(|()| 0) } else { self.finish() }
     }
+}
+
+/// The set of such episodes.
+pub(crate) fn spec(
+    dir: &Path,
+    interface: &Interface,
+    robot_type: Option<String>,
+) -> Result<WriteSpec, DatasetError> {
+    let features = features(interface).map_err(|problem| DatasetError::metadata(dir, problem))?;
+    Ok(WriteSpec { fps: interface.control_hz, robot_type, features })
+}
+
+pub(crate) fn episode_note(episode: &Episode) -> EpisodeNote {
+    let score = f64::from(episode.score() as f32);
+    EpisodeNote { seed: episode.seed, success: episode.success(), score }
 }
 
 fn features(interface: &Interface) -> Result<Vec<FeatureInfo>, String> {
@@ -140,9 +144,12 @@ fn feature(name: &str, dtype: &str, dim: usize) -> FeatureInfo {
     FeatureInfo { name: name.to_owned(), dtype: dtype.to_owned(), shape: vec![dim], names: Vec::new() }
 }
 
-/// The columns of an episode, in the order of [`features`].
-fn columns(episode: &Episode) -> Result<Vec<Column>, String> {
+/// The columns of an episode of this recording, in the order of [`features`].
+pub(crate) fn columns(episode: &Episode, note: &RecordingNote) -> Result<Vec<Column>, String> {
     let interface = &episode.interface;
+    if (&episode.task, interface) != (&note.task, &note.interface) {
+        return Err("its task or interface is not that of the set".into());
+    }
     let (seen, acted) = (interface.observation_dim(), interface.action_dim());
     for (number, frame) in episode.frames.iter().enumerate() {
         let (observation, action) = (frame.observation.0.len(), frame.action.0.len());

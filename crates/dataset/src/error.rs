@@ -40,6 +40,14 @@ pub enum DatasetError {
     Unlike { path: PathBuf, other: PathBuf, problem: String },
     #[error("{}: of {shards} parts, these are missing: {missing}. To record them:\n  {commands}", path.display())]
     MissingShards { path: PathBuf, shards: u64, missing: String, commands: String },
+    #[error(
+        "{} is not what {} lists: it was damaged, or changed after the set was written. Copy it again; if it was \
+         changed on purpose, remove the list, and the set is read unchecked",
+        path.display(), list.display()
+    )]
+    Changed { path: PathBuf, list: PathBuf },
+    #[error("another program records into {}: wait until it has ended, or choose another folder", path.display())]
+    Busy { path: PathBuf },
     #[error("cannot write episode {episode}: {problem}")]
     Unwritable { episode: usize, problem: String },
 }
@@ -51,6 +59,20 @@ impl DatasetError {
 
     pub(crate) fn parquet(path: &Path) -> impl FnOnce(ParquetError) -> Self + '_ {
         |source| Self::Parquet { path: path.to_owned(), source }
+    }
+
+    /// What came of writing a parquet file; a full disk is told as such.
+    pub(crate) fn unwritten(path: &Path) -> impl FnOnce(ParquetError) -> Self + '_ {
+        |error| {
+            let problem = match error {
+                ParquetError::External(source) => source.to_string(),
+                other => other.to_string(),
+            };
+            Self::Io {
+                path: path.to_owned(),
+                source: io::Error::other(format!("cannot be written: {problem}")),
+            }
+        }
     }
 
     pub(crate) fn metadata(path: &Path, problem: impl Into<String>) -> Self {

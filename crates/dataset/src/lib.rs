@@ -6,12 +6,14 @@
 //! Dimension letters: `T` frames of an episode, `D` numbers of a feature, `To`, `Tp`, `Ta` as in `nudge-control`.
 
 mod chunked;
+mod column;
 mod columns;
 mod doctor;
 mod episode_writer;
 mod episodes;
 mod error;
 mod format;
+mod frames;
 mod hdf5_array;
 mod index;
 mod info;
@@ -33,6 +35,7 @@ mod write;
 mod write_meta;
 mod zarr_array;
 
+pub use column::Column;
 pub use doctor::{Diagnosis, ExamineOptions, Fault, Finding, Severity, examine, examine_with};
 pub use episode_writer::{EpisodeWriter, Recording, write_episodes};
 pub use episodes::{EpisodeNote, RecordingNote, read_recorded, recording_note};
@@ -45,4 +48,4 @@ pub use shard::{Recorded, ShardNote, shard_folder, shard_note};
 pub use stats::FeatureStats;
 pub use table::Table;
 pub use windows::{Windows, gather};
-pub use write::{Column, DatasetWriter, WriteSpec};
+pub use write::{DatasetWriter, WriteSpec};

@@ -150,23 +150,22 @@ fn write(sets: &[Dataset], out: &Path) -> Result<(usize, usize), DatasetError> {
     let Some((first, others)) = sets.split_first() else {
         return Err(DatasetError::metadata(out, "there is no episode to merge, so there is no set to write"));
     };
+    let spec = spec_of(first)?;
     for other in others {
-        alike(first, other)?;
+        if let Some(problem) = difference_of(&spec, &spec_of(other)?) {
+            let (path, other) = (other.root().to_owned(), first.root().to_owned());
+            return Err(DatasetError::Unlike { path, other, problem });
+        }
     }
-    let features = own_features(first);
-    let info = first.info();
-    let Some(fps) = info.fps else {
-        let problem =
-            "states no frame rate; make it a LeRobot set first: nudge dataset convert SET --out DIR --fps HZ";
-        return Err(DatasetError::metadata(first.root(), problem));
-    };
-    let spec = WriteSpec { fps, robot_type: info.robot_type.clone(), features: features.clone() };
+    let features = spec.features.clone();
     let mut writer = DatasetWriter::create(out, spec)?;
     let mut episodes = 0;
     for set in sets {
         for episode in 0..set.episode_count() {
-            let columns =
-                features.iter().map(|feature| exact(set, episode, feature)).collect::<Result<Vec<_>, _>>()?;
+            let columns = features
+                .iter()
+                .map(|feature| Column::read(set, episode, feature))
+                .collect::<Result<Vec<_>, _>>()?;
             let times = set.read_column(episode, "timestamp")?;
             writer.push(&instruction(set, episode)?, &times, &columns)?;
             episodes += 1;
@@ -184,67 +183,52 @@ fn own_features(set: &Dataset) -> Vec<FeatureInfo> {
     set.info().features.iter().filter(own).cloned().collect()
 }
 
+/// What would have to be written to have this set again.
+///
 /// # Errors
-/// When the sets cannot be one: names what differs.
-fn alike(first: &Dataset, other: &Dataset) -> Result<(), DatasetError> {
-    let unlike = |problem: String| DatasetError::Unlike {
-        path: other.root().to_owned(),
-        other: first.root().to_owned(),
-        problem,
+/// When the set states no frame rate.
+pub(crate) fn spec_of(set: &Dataset) -> Result<WriteSpec, DatasetError> {
+    let info = set.info();
+    let Some(fps) = info.fps else {
+        let problem =
+            "states no frame rate; make it a LeRobot set first: nudge dataset convert SET --out DIR --fps HZ";
+        return Err(DatasetError::metadata(set.root(), problem));
     };
-    let (one, two) = (first.info(), other.info());
+    Ok(WriteSpec { fps, robot_type: info.robot_type.clone(), features: own_features(set) })
+}
+
+/// What keeps two sets from being one: how the second differs; `None` when nothing does.
+pub(crate) fn difference_of(one: &WriteSpec, two: &WriteSpec) -> Option<String> {
     if one.fps != two.fps {
-        let rate =
-            |fps: Option<f64>| fps.map_or_else(|| "an unknown number of".into(), |fps| fps.to_string());
-        return Err(unlike(format!("it has {} frames a second, the other {}", rate(two.fps), rate(one.fps))));
+        return Some(format!("it has {} frames a second, the other {}", two.fps, one.fps));
     }
     if one.robot_type != two.robot_type {
         let name = |robot: &Option<String>| robot.clone().unwrap_or_else(|| "none".into());
-        return Err(unlike(format!(
-            "its robot_type is {}, the other's {}",
-            name(&two.robot_type),
-            name(&one.robot_type)
-        )));
+        let (one, two) = (name(&one.robot_type), name(&two.robot_type));
+        return Some(format!("its robot_type is {two}, the other's {one}"));
     }
-    let (wanted, held) = (own_features(first), own_features(other));
-    for feature in &wanted {
-        match held.iter().find(|held| held.name == feature.name) {
-            None => return Err(unlike(format!("it has no feature `{}`, which the other has", feature.name))),
+    for feature in &one.features {
+        match two.features.iter().find(|held| held.name == feature.name) {
+            None => return Some(format!("it has no feature `{}`, which the other has", feature.name)),
             Some(held) if (&held.dtype, &held.shape) != (&feature.dtype, &feature.shape) => {
-                return Err(unlike(format!(
+                return Some(format!(
                     "its feature `{}` is {} {:?}, the other's {} {:?}",
                     feature.name, held.dtype, held.shape, feature.dtype, feature.shape
-                )));
+                ));
             }
             Some(held) if held.names != feature.names => {
-                return Err(unlike(format!(
+                return Some(format!(
                     "the numbers of its feature `{}` are {}, the other's {}",
                     feature.name,
                     held.names.join(", "),
                     feature.names.join(", ")
-                )));
+                ));
             }
             Some(_) => {}
         }
     }
-    match held.iter().find(|held| !wanted.iter().any(|feature| feature.name == held.name)) {
-        Some(more) => Err(unlike(format!("it has a feature `{}`, which the other has not", more.name))),
-        None => Ok(()),
-    }
-}
-
-/// A feature of an episode as it lies on the disk. Types that cannot be written were refused before.
-fn exact(set: &Dataset, episode: usize, feature: &FeatureInfo) -> Result<Column, DatasetError> {
-    let name = &feature.name;
-    Ok(match feature.dtype.as_str() {
-        "float64" => Column::Float64(set.read_column(episode, name)?),
-        "int64" => Column::Int64(set.read_column(episode, name)?),
-        "bool" => {
-            let flags: Vec<f32> = set.read_column(episode, name)?;
-            Column::Bool(flags.into_iter().map(|flag| flag != 0.0).collect())
-        }
-        _ => Column::Float32(set.read_column(episode, name)?),
-    })
+    let more = two.features.iter().find(|held| !one.features.iter().any(|feature| feature.name == held.name));
+    more.map(|more| format!("it has a feature `{}`, which the other has not", more.name))
 }
 
 /// What was to be done in an episode.

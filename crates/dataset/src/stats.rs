@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nudge_control::quantile;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::DatasetError;
 use crate::index::{json_lines, parquet_files_below};
-use crate::parquet_file::ParquetFile;
+use crate::parquet_file::{ParquetFile, column};
+use crate::{DatasetError, FeatureInfo, columns};
 
 /// Statistics of each of the `D` numbers of a feature. Lists are empty where a set does not state them; what came
 /// from NaN is NaN.
@@ -69,6 +69,13 @@ impl FeatureStats {
         stats
     }
 
+    /// Of row-major `[T, shape]` values. As LeRobot has it, tables share their statistics over all sizes but the last.
+    pub(crate) fn of_frames(values: &[f64], shape: &[usize]) -> Self {
+        let frames = values.len() / shape.iter().product::<usize>();
+        let last = shape.last().copied().unwrap_or(1);
+        Self { count: vec![frames as u64], ..Self::of(values, last) }
+    }
+
     /// The lists of numbers by LeRobot's names; `count` comes between `std` and `q01` there.
     pub(crate) fn lists(&self) -> [(&'static str, &Vec<f64>); 9] {
         [
@@ -84,23 +91,28 @@ impl FeatureStats {
         ]
     }
 
-    /// Statistics of two parts taken together. Quantiles cannot be merged and are left out.
-    fn merge(&self, other: &Self) -> Self {
+    /// Statistics of two parts taken together, as LeRobot aggregates them: exact but for the quantiles, which are the
+    /// parts' own weighted by their frames, and left out where a part states none.
+    pub(crate) fn merge(&self, other: &Self) -> Self {
         let (n, m) = (self.frames(), other.frames());
         let (of_self, of_other) = (n / (n + m), m / (n + m));
         let zip = |one: &[f64], two: &[f64], f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
             one.iter().zip(two).map(|(one, two)| f(*one, *two)).collect()
         };
-        let mean = zip(&self.mean, &other.mean, &|one, two| of_self * one + of_other * two);
+        let weighted = |one: &[f64], two: &[f64]| zip(one, two, &|one, two| of_self * one + of_other * two);
         let spread = zip(&self.mean, &other.mean, &|one, two| of_self * of_other * (one - two).powi(2));
         let within = zip(&self.std, &other.std, &|one, two| of_self * one.powi(2) + of_other * two.powi(2));
         Self {
-            min: zip(&self.min, &other.min, &f64::min),
-            max: zip(&self.max, &other.max, &f64::max),
+            min: zip(&self.min, &other.min, &|one, two| if one <= two || one.is_nan() { one } else { two }),
+            max: zip(&self.max, &other.max, &|one, two| if one >= two || one.is_nan() { one } else { two }),
+            mean: weighted(&self.mean, &other.mean),
             std: zip(&within, &spread, &|within, spread| (within + spread).sqrt()),
-            mean,
             count: vec![(n + m) as u64],
-            ..Self::default()
+            q01: weighted(&self.q01, &other.q01),
+            q10: weighted(&self.q10, &other.q10),
+            q50: weighted(&self.q50, &other.q50),
+            q90: weighted(&self.q90, &other.q90),
+            q99: weighted(&self.q99, &other.q99),
         }
     }
 
@@ -176,6 +188,26 @@ fn add(merged: &mut BTreeMap<String, FeatureStats>, feature: String, stats: Feat
         Some(known) => *known = known.merge(&stats),
         None => drop(merged.insert(feature, stats)),
     }
+}
+
+/// The statistics of each feature over all rows of `files`, read feature by feature, so that a set need not fit in
+/// memory.
+///
+/// # Errors
+/// When a file cannot be read.
+pub(crate) fn exact(features: &[FeatureInfo], files: &[PathBuf]) -> Result<Vec<FeatureStats>, DatasetError> {
+    let of = |feature: &FeatureInfo| {
+        let mut values = Vec::new();
+        for path in files {
+            let file = ParquetFile::open(path)?;
+            for batch in file.read(&[&feature.name], 0..file.row_count())? {
+                columns::append(column(&batch, &feature.name), feature.dim(), &mut values)
+                    .map_err(|problem| DatasetError::metadata(path, problem.text))?;
+            }
+        }
+        Ok(FeatureStats::of_frames(&values, &feature.shape))
+    };
+    features.iter().map(of).collect()
 }
 
 /// Numbers nested to any depth (statistics of pictures are `[3, 1, 1]`), bare, or null for NaN.

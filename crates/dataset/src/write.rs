@@ -4,16 +4,15 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, Int64Array, RecordBatch,
-};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use parquet::arrow::ArrowWriter;
 
+use crate::frames::{Place, check_spec, frames};
 use crate::info::V3_DATA_PATH;
 use crate::staging::Staging;
 use crate::write_meta::{self, EpisodeRow};
-use crate::{DatasetError, FeatureInfo, FeatureStats, template};
+use crate::{Column, DatasetError, FeatureInfo, template};
 
 /// Files to a folder, and bytes after which a data file is followed by another, as LeRobot has them.
 pub(crate) const CHUNKS_SIZE: usize = 1000;
@@ -25,62 +24,9 @@ pub struct WriteSpec {
     /// Frames per second.
     pub fps: f64,
     pub robot_type: Option<String>,
-    /// Each of shape `[D]` and dtype `float32`, `float64`, `int64` or `bool`. The columns that every set has
-    /// (timestamp, frame_index, episode_index, index, task_index) come by themselves.
+    /// Each of up to five sizes, of a type that [`Column`] has. The columns that every set has (timestamp,
+    /// frame_index, episode_index, index, task_index) come by themselves.
     pub features: Vec<FeatureInfo>,
-}
-
-/// Row-major `[T, D]` values of one feature.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Column {
-    Float32(Vec<f32>),
-    Float64(Vec<f64>),
-    Int64(Vec<i64>),
-    Bool(Vec<bool>),
-}
-
-impl Column {
-    fn dtype(&self) -> &'static str {
-        match self {
-            Self::Float32(_) => "float32",
-            Self::Float64(_) => "float64",
-            Self::Int64(_) => "int64",
-            Self::Bool(_) => "bool",
-        }
-    }
-
-    pub(crate) fn to_f64(&self) -> Vec<f64> {
-        match self {
-            Self::Float32(values) => values.iter().map(|value| f64::from(*value)).collect(),
-            Self::Float64(values) => values.clone(),
-            Self::Int64(values) => values.iter().map(|value| *value as f64).collect(),
-            Self::Bool(values) => values.iter().map(|value| f64::from(u8::from(*value))).collect(),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Float32(values) => values.len(),
-            Self::Float64(values) => values.len(),
-            Self::Int64(values) => values.len(),
-            Self::Bool(values) => values.len(),
-        }
-    }
-
-    /// The arrow column: bare for one number, a list of fixed size for more.
-    fn array(&self, dim: usize) -> ArrayRef {
-        let values: ArrayRef = match self {
-            Self::Float32(values) => Arc::new(Float32Array::from(values.clone())),
-            Self::Float64(values) => Arc::new(Float64Array::from(values.clone())),
-            Self::Int64(values) => Arc::new(Int64Array::from(values.clone())),
-            Self::Bool(values) => Arc::new(BooleanArray::from(values.clone())),
-        };
-        if dim == 1 {
-            return values;
-        }
-        let element = Arc::new(Field::new("element", values.data_type().clone(), true));
-        Arc::new(FixedSizeListArray::new(element, dim as i32, values, None))
-    }
 }
 
 /// Writes a LeRobot v3.0 set: one row group an episode, as LeRobot does. The folder appears when
@@ -101,34 +47,7 @@ impl DatasetWriter {
     /// # Errors
     /// When `dir` exists, the disk refuses, or the features cannot be written.
     pub fn create(dir: &Path, spec: WriteSpec) -> Result<Self, DatasetError> {
-        if !(spec.fps.is_finite() && spec.fps > 0.0) {
-            let problem = format!("the frame rate is {}, but must be above 0", spec.fps);
-            return Err(DatasetError::metadata(dir, problem));
-        }
-        for (place, feature) in spec.features.iter().enumerate() {
-            let bad = |problem: &str| {
-                DatasetError::metadata(dir, format!("cannot write feature `{}`: {problem}", feature.name))
-            };
-            let taken = spec.features[..place].iter().any(|earlier| earlier.name == feature.name);
-            if taken || write_meta::FRAME_COLUMNS.iter().any(|(name, _)| *name == feature.name) {
-                return Err(bad("there is another column of this name"));
-            }
-            if feature.name.is_empty() || feature.name.contains('/') {
-                return Err(bad("LeRobot allows no empty name and no `/` in one"));
-            }
-            if !matches!(feature.dtype.as_str(), "float32" | "float64" | "int64" | "bool") {
-                return Err(bad(&format!(
-                    "its type is {}; float32, float64, int64 and bool are written",
-                    feature.dtype
-                )));
-            }
-            if feature.shape.len() != 1 || !(1..=1 << 20).contains(&feature.dim()) {
-                return Err(bad(&format!(
-                    "its shape is {:?}; one number or a flat vector is written",
-                    feature.shape
-                )));
-            }
-        }
+        check_spec(dir, &spec)?;
         let schema = Arc::new(write_meta::data_schema(&spec.features));
         Ok(Self {
             staging: Staging::create(dir)?,
@@ -148,64 +67,22 @@ impl DatasetWriter {
     /// # Errors
     /// When there is no frame, the columns are not those of the spec, or the disk refuses.
     pub fn push(&mut self, task: &str, timestamps: &[f32], columns: &[Column]) -> Result<(), DatasetError> {
-        let episode = self.episodes.len();
-        self.check(timestamps.len(), columns)
-            .map_err(|problem| DatasetError::Unwritable { episode, problem })?;
-        let task_index = self.tasks.iter().position(|known| known == task).unwrap_or_else(|| {
-            self.tasks.push(task.to_owned());
-            self.tasks.len() - 1
-        });
-
-        let rows = timestamps.len();
+        let task_index = self.tasks.iter().position(|known| known == task);
         let from = self.episodes.last().map_or(0, |last| last.to);
-        let repeat = |value: usize| Column::Int64(vec![value as i64; rows]);
-        let count_from = |first: usize| Column::Int64((first..first + rows).map(|i| i as i64).collect());
-        let frame_columns = [
-            Column::Float32(timestamps.to_vec()),
-            count_from(0),
-            repeat(episode),
-            count_from(from),
-            repeat(task_index),
-        ];
-        let dims = self.spec.features.iter().map(FeatureInfo::dim).chain([1; 5]);
-        let all: Vec<(&Column, usize)> = columns.iter().chain(&frame_columns).zip(dims).collect();
-
-        let file = self.write(all.iter().map(|(column, dim)| column.array(*dim)).collect())?;
-        self.episodes.push(EpisodeRow {
-            task: task.to_owned(),
-            from,
-            to: from + rows,
-            file,
-            stats: all.iter().map(|(column, dim)| FeatureStats::of(&column.to_f64(), *dim)).collect(),
-        });
+        let place =
+            Place { episode: self.episodes.len(), from, task: task_index.unwrap_or(self.tasks.len()) };
+        let (batch, stats) = frames(&self.spec, &self.schema, place, timestamps, columns)?;
+        if task_index.is_none() {
+            self.tasks.push(task.to_owned());
+        }
+        let file = self.write(&batch)?;
+        let to = from + batch.num_rows();
+        self.episodes.push(EpisodeRow { task: task.to_owned(), from, to, file, stats });
         Ok(())
     }
 
-    fn check(&self, rows: usize, columns: &[Column]) -> Result<(), String> {
-        if rows == 0 {
-            return Err("it has no frames".into());
-        }
-        if columns.len() != self.spec.features.len() {
-            return Err(format!("it has {} columns instead of {}", columns.len(), self.spec.features.len()));
-        }
-        for (column, feature) in columns.iter().zip(&self.spec.features) {
-            if column.dtype() != feature.dtype || column.len() != rows * feature.dim() {
-                return Err(format!(
-                    "`{}` comes as {} {}s, but {rows} frames of {:?} need {} {}s",
-                    feature.name,
-                    column.len(),
-                    column.dtype(),
-                    feature.shape,
-                    rows * feature.dim(),
-                    feature.dtype
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes one row group; the number of the file that it went to.
-    fn write(&mut self, arrays: Vec<ArrayRef>) -> Result<usize, DatasetError> {
+    /// Writes one row group; chunk and number of the file that it went to.
+    fn write(&mut self, batch: &RecordBatch) -> Result<(usize, usize), DatasetError> {
         if self.current.as_ref().is_some_and(|file| file.bytes_written() >= self.data_file_bytes) {
             self.close_file()?;
         }
@@ -217,18 +94,14 @@ impl DatasetWriter {
             Some(writer) => writer,
             None => self.current.insert(write_meta::create_parquet(&path, &self.schema)?),
         };
-        RecordBatch::try_new(self.schema.clone(), arrays)
-            .map_err(Into::into)
-            .and_then(|batch| writer.write(&batch))
-            .and_then(|()| writer.flush())
-            .map_err(DatasetError::parquet(&path))?;
-        Ok(self.files - 1)
+        writer.write(batch).and_then(|()| writer.flush()).map_err(DatasetError::unwritten(&path))?;
+        Ok(chunk_and_file(self.files - 1))
     }
 
     fn close_file(&mut self) -> Result<(), DatasetError> {
         let path = self.path_of_last();
         let Some(writer) = self.current.take() else { return Ok(()) };
-        writer.close().map(drop).map_err(DatasetError::parquet(&path))
+        writer.close().map(drop).map_err(DatasetError::unwritten(&path))
     }
 
     /// The data file begun last.
@@ -238,7 +111,7 @@ impl DatasetWriter {
 
     /// Writes a further file into `meta/`.
     pub(crate) fn write_meta(&self, name: &str, value: &impl serde::Serialize) -> Result<(), DatasetError> {
-        write_meta::write_json(&self.staging.path().join("meta").join(name), value)
+        write_meta::write_file(&self.staging.path().join("meta").join(name), &write_meta::json_bytes(value))
     }
 
     /// Writes the metadata and gives the folder its name; how many frames it holds.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,15 +13,19 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::info::V3_DATA_PATH;
-use crate::parquet_file::{ParquetFile, column};
-use crate::write::{CHUNKS_SIZE, DATA_FILE_MB, WriteSpec, chunk_and_file};
-use crate::{DatasetError, FeatureInfo, FeatureStats, columns};
+use crate::write::{CHUNKS_SIZE, DATA_FILE_MB, WriteSpec};
+use crate::{DatasetError, FeatureInfo, FeatureStats, column, stats};
+
+pub(crate) const INFO: &str = "meta/info.json";
+pub(crate) const TASKS: &str = "meta/tasks.parquet";
+pub(crate) const STATS: &str = "meta/stats.json";
 
 /// The columns that every set has, after its own.
 pub(crate) const FRAME_COLUMNS: [(&str, &str); 5] = [
@@ -37,14 +42,14 @@ pub(crate) struct EpisodeRow {
     /// First frame of the whole set, and the one after the last.
     pub(crate) from: usize,
     pub(crate) to: usize,
-    /// Number of the data file.
-    pub(crate) file: usize,
+    /// Chunk and number of the data file.
+    pub(crate) file: (usize, usize),
     /// By column, those of every set included.
     pub(crate) stats: Vec<FeatureStats>,
 }
 
 /// The features of a set, and then those of every set.
-fn all_features(features: &[FeatureInfo]) -> Vec<FeatureInfo> {
+pub(crate) fn all_features(features: &[FeatureInfo]) -> Vec<FeatureInfo> {
     let frame_columns = FRAME_COLUMNS.iter().map(|(name, dtype)| FeatureInfo {
         name: (*name).to_owned(),
         dtype: (*dtype).to_owned(),
@@ -58,44 +63,43 @@ fn all_features(features: &[FeatureInfo]) -> Vec<FeatureInfo> {
 pub(crate) fn data_schema(features: &[FeatureInfo]) -> Schema {
     let (mut fields, mut note) = (Vec::new(), Map::new());
     for feature in all_features(features) {
-        let number = match feature.dtype.as_str() {
-            "float64" => DataType::Float64,
-            "int64" => DataType::Int64,
-            "bool" => DataType::Boolean,
-            _ => DataType::Float32,
-        };
-        let value = json!({"dtype": feature.dtype, "_type": "Value"});
-        let dim = feature.dim();
-        let (data_type, value) = match dim {
-            1 => (number, value),
-            _ => (
-                DataType::FixedSizeList(Arc::new(Field::new("element", number, true)), dim as i32),
-                json!({"feature": value, "length": dim, "_type": "Sequence"}),
-            ),
-        };
-        fields.push(Field::new(&feature.name, data_type, true));
+        let (field, value) = column::field(&feature);
+        fields.push(field);
         note.insert(feature.name, value);
     }
     let note = json!({"info": {"features": note}}).to_string();
     Schema::new_with_metadata(fields, HashMap::from([("huggingface".to_owned(), note)]))
 }
 
-/// Begins a snappy parquet file, its folders included. Metadata of the schema are repeated in the footer, where
-/// pyarrow and pandas look for them.
+/// Begins a snappy parquet file, its folders included.
 pub(crate) fn create_parquet(path: &Path, schema: &Arc<Schema>) -> Result<ArrowWriter<File>, DatasetError> {
     create_parent(path)?;
+    let file = File::create_new(path).map_err(DatasetError::io(path))?;
+    begin_parquet(file, schema).map_err(DatasetError::unwritten(path))
+}
+
+/// Metadata of the schema are repeated in the footer, where pyarrow and pandas look for them.
+fn begin_parquet<W: Write + Send>(sink: W, schema: &Arc<Schema>) -> Result<ArrowWriter<W>, ParquetError> {
     let notes: Vec<_> =
         schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_key_value_metadata(Some(notes))
         .build();
-    let file = File::create_new(path).map_err(DatasetError::io(path))?;
-    ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(DatasetError::parquet(path))
+    ArrowWriter::try_new(sink, schema.clone(), Some(properties))
 }
 
-/// Writes everything in `meta/`. Statistics of the whole set are taken from `data_files`, feature by feature, so that a
-/// set need not fit in memory.
+/// The bytes of a parquet file of these batches, each a row group of its own.
+pub(crate) fn parquet_bytes(schema: &Arc<Schema>, batches: &[RecordBatch]) -> Result<Vec<u8>, ParquetError> {
+    let mut writer = begin_parquet(Vec::new(), schema)?;
+    for batch in batches {
+        writer.write(batch)?;
+        writer.flush()?;
+    }
+    writer.into_inner()
+}
+
+/// Writes everything in `meta/`.
 pub(crate) fn write_all(
     folder: &Path,
     spec: &WriteSpec,
@@ -104,51 +108,60 @@ pub(crate) fn write_all(
     data_files: &[PathBuf],
 ) -> Result<(), DatasetError> {
     let features = all_features(&spec.features);
-    let meta = folder.join("meta");
-    write_json(&meta.join("info.json"), &info(spec, &features, episodes, tasks))?;
-    write_tasks(&meta.join("tasks.parquet"), tasks)?;
-    write_episodes(&meta.join("episodes/chunk-000/file-000.parquet"), &features, episodes)?;
-    let mut stats = Map::new();
-    for feature in &features {
-        let mut values = Vec::new();
-        for path in data_files {
-            let file = ParquetFile::open(path)?;
-            for batch in file.read(&[&feature.name], 0..file.row_count())? {
-                columns::append(column(&batch, &feature.name), feature.dim(), &mut values)
-                    .map_err(|problem| DatasetError::metadata(path, problem.text))?;
-            }
-        }
-        stats.insert(feature.name.clone(), json!(FeatureStats::of(&values, feature.dim())));
+    let frames = episodes.last().map_or(0, |last| last.to);
+    let batch = episode_rows(&features, episodes, 0, (0, 0)).map_err(DatasetError::unwritten(folder))?;
+    let files = [
+        (INFO, json_bytes(&info(spec, &features, [episodes.len(), frames, tasks.len()]))),
+        (TASKS, task_file(tasks).map_err(DatasetError::unwritten(folder))?),
+        (
+            "meta/episodes/chunk-000/file-000.parquet",
+            parquet_bytes(&batch.schema(), &[batch]).map_err(DatasetError::unwritten(folder))?,
+        ),
+        (STATS, json_bytes(&named(&features, &stats::exact(&features, data_files)?))),
+    ];
+    for (name, bytes) in files {
+        write_file(&folder.join(name), &bytes)?;
     }
-    write_json(&meta.join("stats.json"), &stats)
+    Ok(())
 }
 
-fn info(spec: &WriteSpec, features: &[FeatureInfo], episodes: &[EpisodeRow], tasks: &[String]) -> Value {
+/// Statistics by the features' names, in their order.
+pub(crate) fn named(features: &[FeatureInfo], stats: &[FeatureStats]) -> Map<String, Value> {
+    features.iter().zip(stats).map(|(feature, stats)| (feature.name.clone(), json!(stats))).collect()
+}
+
+/// info.json of so many episodes, frames and tasks.
+pub(crate) fn info(
+    spec: &WriteSpec,
+    features: &[FeatureInfo],
+    [episodes, frames, tasks]: [usize; 3],
+) -> Map<String, Value> {
     let described = features.iter().map(|feature| {
         let names = if feature.names.is_empty() { Value::Null } else { json!(feature.names) };
         (feature.name.clone(), json!({"dtype": feature.dtype, "shape": feature.shape, "names": names}))
     });
     // LeRobot means a whole number; anything else is kept as it is.
     let fps = if spec.fps.fract() == 0.0 { json!(spec.fps as u64) } else { json!(spec.fps) };
-    json!({
+    let info = json!({
         "codebase_version": "v3.0",
         "robot_type": spec.robot_type,
-        "total_episodes": episodes.len(),
-        "total_frames": episodes.last().map_or(0, |last| last.to),
-        "total_tasks": tasks.len(),
+        "total_episodes": episodes,
+        "total_frames": frames,
+        "total_tasks": tasks,
         "chunks_size": CHUNKS_SIZE,
         "fps": fps,
-        "splits": {"train": format!("0:{}", episodes.len())},
+        "splits": {"train": format!("0:{episodes}")},
         "data_files_size_in_mb": DATA_FILE_MB,
         "video_files_size_in_mb": 200,
         "data_path": V3_DATA_PATH,
         "video_path": null,
         "features": described.collect::<Map<_, _>>(),
-    })
+    });
+    info.as_object().cloned().unwrap_or_default()
 }
 
 /// The texts are the index of a pandas frame, as LeRobot keeps them.
-fn write_tasks(path: &Path, tasks: &[String]) -> Result<(), DatasetError> {
+pub(crate) fn task_file(tasks: &[String]) -> Result<Vec<u8>, ParquetError> {
     const TEXT: &str = "__index_level_0__";
     let pandas = json!({
         "index_columns": [TEXT],
@@ -172,14 +185,17 @@ fn write_tasks(path: &Path, tasks: &[String]) -> Result<(), DatasetError> {
         Arc::new(Int64Array::from_iter_values(0..tasks.len() as i64)),
         Arc::new(LargeStringArray::from_iter_values(tasks)),
     ];
-    write_batch(path, Schema::new_with_metadata(fields, metadata), arrays)
+    let schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+    parquet_bytes(&schema, &[RecordBatch::try_new(schema.clone(), arrays)?])
 }
 
-fn write_episodes(
-    path: &Path,
+/// Rows of `meta/episodes/` for the episodes from `first` on, in the file of this chunk and number.
+pub(crate) fn episode_rows(
     features: &[FeatureInfo],
     episodes: &[EpisodeRow],
-) -> Result<(), DatasetError> {
+    first: usize,
+    meta_file: (usize, usize),
+) -> Result<RecordBatch, ParquetError> {
     let (mut fields, mut arrays): (Vec<Field>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
     let mut add = |name: &str, array: ArrayRef| {
         fields.push(Field::new(name, array.data_type().clone(), true));
@@ -191,22 +207,20 @@ fn write_episodes(
     };
     let element = |kind: DataType| Field::new("element", kind, true);
 
-    add("episode_index", whole(&|number, _| number));
+    add("episode_index", whole(&|number, _| first + number));
     let mut tasks = ListBuilder::new(StringBuilder::new()).with_field(element(DataType::Utf8));
     episodes.iter().for_each(|episode| tasks.append_value([Some(&episode.task)]));
     add("tasks", Arc::new(tasks.finish()));
     add("length", whole(&|_, episode| episode.to - episode.from));
-    add("data/chunk_index", whole(&|_, episode| chunk_and_file(episode.file).0));
-    add("data/file_index", whole(&|_, episode| chunk_and_file(episode.file).1));
+    add("data/chunk_index", whole(&|_, episode| episode.file.0));
+    add("data/file_index", whole(&|_, episode| episode.file.1));
     add("dataset_from_index", whole(&|_, episode| episode.from));
     add("dataset_to_index", whole(&|_, episode| episode.to));
     for (place, feature) in features.iter().enumerate() {
-        for key in 0..9 {
+        for (key, (name, _)) in FeatureStats::default().lists().into_iter().enumerate() {
             let mut lists = ListBuilder::new(Float64Builder::new()).with_field(element(DataType::Float64));
-            let mut name = "";
             for episode in episodes {
-                let (this, values) = episode.stats[place].lists()[key];
-                name = this;
+                let (_, values) = episode.stats[place].lists()[key];
                 lists.append_value(values.iter().map(|value| Some(*value)));
             }
             add(&format!("stats/{}/{name}", feature.name), Arc::new(lists.finish()));
@@ -219,30 +233,24 @@ fn write_episodes(
             }
         }
     }
-    add("meta/episodes/chunk_index", whole(&|_, _| 0));
-    add("meta/episodes/file_index", whole(&|_, _| 0));
-    write_batch(path, Schema::new(fields), arrays)
-}
-
-fn write_batch(path: &Path, schema: Schema, arrays: Vec<ArrayRef>) -> Result<(), DatasetError> {
-    let schema = Arc::new(schema);
-    let mut writer = create_parquet(path, &schema)?;
-    RecordBatch::try_new(schema, arrays)
-        .map_err(Into::into)
-        .and_then(|batch| writer.write(&batch))
-        .and_then(|()| writer.close().map(drop))
-        .map_err(DatasetError::parquet(path))
+    add("meta/episodes/chunk_index", whole(&|_, _| meta_file.0));
+    add("meta/episodes/file_index", whole(&|_, _| meta_file.1));
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }
 
 /// JSON as Python's `json.dump(indent=4)` lays it out. NaN becomes null.
-pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), DatasetError> {
-    create_parent(path)?;
+pub(crate) fn json_bytes(value: &impl Serialize) -> Vec<u8> {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    value
-        .serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))
-        .map_err(|error| DatasetError::metadata(path, error.to_string()))?;
-    fs::write(path, text).map_err(DatasetError::io(path))
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter));
+    written.expect("what is written here has text as keys, and memory takes all");
+    text
+}
+
+/// Writes a file, its folders included.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
+    create_parent(path)?;
+    fs::write(path, bytes).map_err(DatasetError::io(path))
 }
 
 fn create_parent(path: &Path) -> Result<(), DatasetError> {

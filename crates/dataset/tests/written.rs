@@ -108,7 +108,8 @@ fn features_that_cannot_be_written_are_named() {
         ("timestamp", "float32", &[1][..]),
         ("a/b", "float32", &[1]),
         ("a", "video", &[1]),
-        ("a", "float32", &[2, 2]),
+        ("a", "uint64", &[1]),
+        ("a", "float32", &[2, 2, 2, 2, 2, 2]),
         ("a", "float32", &[0]),
     ] {
         let error = create(name, dtype, shape).unwrap_err().to_string();
@@ -116,6 +117,56 @@ fn features_that_cannot_be_written_are_named() {
     }
     create("a", "int64", &[3]).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Every type and number of sizes that LeRobot has comes back, alone and through a merge.
+#[test]
+fn tables_and_every_type_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = |name: &str| folder.path().join(name);
+    let columns = [
+        (Column::Float16((0..8).map(|i| i as f32 / 4.0).collect()), vec![4]),
+        (Column::Int8(vec![-128, 127]), vec![1]),
+        (Column::Int16(vec![i16::MIN, i16::MAX]), vec![1]),
+        (Column::Int32(vec![-70_000, 1, 2, 3]), vec![2]),
+        (Column::UInt8(vec![255, 0]), vec![1]),
+        (Column::UInt16(vec![65_535, 0]), vec![1]),
+        (Column::UInt32(vec![16_000_000, 0]), vec![1]),
+        (Column::Float32((0..36u8).map(f32::from).collect()), vec![9, 2]),
+        (Column::Int64((0..16).collect()), vec![2, 2, 2]),
+        (Column::Bool(vec![true, false]), vec![1, 1]),
+    ];
+    let feature = |(number, (column, shape)): (usize, &(Column, Vec<usize>))| FeatureInfo {
+        name: format!("f{number}"),
+        dtype: column.dtype().into(),
+        shape: shape.clone(),
+        names: Vec::new(),
+    };
+    let features: Vec<FeatureInfo> = columns.iter().enumerate().map(feature).collect();
+    let spec = WriteSpec { fps: 10.0, robot_type: None, features: features.clone() };
+    let mut writer = DatasetWriter::create(&dir("set"), spec).unwrap();
+    let values: Vec<Column> = columns.iter().map(|(column, _)| column.clone()).collect();
+    writer.push("t", &[0.0, 0.1], &values).unwrap();
+    writer.finish().unwrap();
+    nudge_dataset::merge(&[dir("set")], &dir("merged")).unwrap();
+    for name in ["set", "merged"] {
+        let set = Dataset::open(&dir(name)).unwrap();
+        assert_eq!(set.info().features[..features.len()], features);
+        let names: Vec<&str> = features.iter().map(|feature| feature.name.as_str()).collect();
+        let tables = set.read_episode(0, &names).unwrap();
+        assert_eq!((tables[7].dim, tables[7].row(1)[0]), (18, 18.0));
+        assert_eq!(tables[3].values, [-70_000.0, 1.0, 2.0, 3.0]);
+        assert_eq!(tables[0].values, (0..8).map(|i| i as f32 / 4.0).collect::<Vec<_>>());
+        // As LeRobot has it: over all sizes but the last.
+        let stats = &set.stats().unwrap()["f7"];
+        assert_eq!((&stats.min, &stats.max, &stats.count), (&vec![0.0, 1.0], &vec![34.0, 35.0], &vec![2]));
+    }
+    for file in ["data/chunk-000/file-000.parquet", "meta/stats.json", "SHA256SUMS"] {
+        assert!(
+            fs::read(dir("set").join(file)).unwrap() == fs::read(dir("merged").join(file)).unwrap(),
+            "{file}"
+        );
+    }
 }
 
 fn genuine() -> Option<PathBuf> {

@@ -189,5 +189,8 @@ fn sets_that_are_not_alike_are_refused_by_name() {
     fs::write(&info, renamed).unwrap();
     let again = folder.path().join("again");
     let error = refusal(nudge(&["dataset", "merge", text(&first), text(&second), "--out", text(&again)]));
+    assert!(error.contains("info.json") && error.contains("SHA256SUMS") && !again.exists(), "{error}");
+    fs::remove_file(second.join("SHA256SUMS")).unwrap();
+    let error = refusal(nudge(&["dataset", "merge", text(&first), text(&second), "--out", text(&again)]));
     assert!(error.contains("no feature `observation.keypoints`") && !again.exists(), "{error}");
 }

@@ -47,8 +47,12 @@ pub fn recording_note(dataset: &Dataset) -> Result<RecordingNote, DatasetError> 
         return Err(DatasetError::metadata(&path, problem));
     }
     let text = fs::read_to_string(&path).map_err(DatasetError::io(&path))?;
-    let note: RecordingNote =
+    let mut note: RecordingNote =
         serde_json::from_str(&text).map_err(|error| DatasetError::metadata(&path, error.to_string()))?;
+    if dataset.is_recording() {
+        // The episode in progress may be in it already.
+        note.episodes.truncate(dataset.episode_count());
+    }
     if note.episodes.len() != dataset.episode_count() {
         let problem = format!(
             "it speaks of {} episodes, but the data set holds {}",

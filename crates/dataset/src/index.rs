@@ -36,10 +36,16 @@ pub(crate) struct Index {
     pub(crate) tasks: Vec<String>,
 }
 
-/// Finds the episodes of the set in `root`, and checks that there are as many as it claims.
-pub(crate) fn read(root: &Path, info: &Info, damage: &mut Damage) -> Result<Index, DatasetError> {
+/// Finds the episodes of the set in `root`, and checks that there are as many as it claims. Of a set that is being
+/// `recorded` (or was, when its recording was cut off), what lies beyond is not part.
+pub(crate) fn read(
+    root: &Path,
+    info: &Info,
+    recorded: bool,
+    damage: &mut Damage,
+) -> Result<Index, DatasetError> {
     let index = match info.layout {
-        Layout::V3 => read_v3(root, info, damage)?,
+        Layout::V3 => read_v3(root, info, recorded, damage)?,
         Layout::V2 => read_v2(root, info, damage)?,
     };
     let frames: usize = index.episodes.iter().map(|episode| episode.rows.len()).sum();
@@ -70,13 +76,21 @@ struct Row {
 }
 
 /// The rows of `meta/episodes/`, merged over its files, as columns.
-fn read_v3(root: &Path, info: &Info, damage: &mut Damage) -> Result<Index, DatasetError> {
+fn read_v3(
+    root: &Path,
+    info: &Info,
+    recorded: bool,
+    damage: &mut Damage,
+) -> Result<Index, DatasetError> {
     let folder = root.join("meta/episodes");
     let mut rows = Vec::new();
     for path in parquet_files_below(&folder)? {
         rows.extend(damage.pass(episode_rows(&path))?.unwrap_or_default());
     }
     rows.sort_unstable();
+    if recorded {
+        rows.retain(|row: &Row| row.episode < info.public.episodes);
+    }
     let mut finder = Finder { root, info, files: Vec::new(), numbers: BTreeMap::new() };
     let mut episodes = Vec::with_capacity(rows.len());
     let mut expected = 0;

@@ -8,21 +8,32 @@ use crate::error::Damage;
 use crate::index::{self, DataFile, Location};
 use crate::parquet_file::{ParquetFile, column};
 use crate::source::Numbers;
+use crate::sums::Sums;
 use crate::{DatasetError, DatasetInfo, FeatureInfo, info};
 
 /// A LeRobot data set. Opening reads the metadata alone.
 pub(crate) struct LeRobot {
     files: Vec<DataFile>,
     episodes: Vec<Location>,
+    sums: Option<Sums>,
 }
 
 impl LeRobot {
     /// Opens the set in `dir`, the folder that holds `meta/` and `data/`.
     pub(crate) fn open(dir: &Path, damage: &mut Damage) -> Result<(Self, DatasetInfo), DatasetError> {
+        let sums = damage.pass(Sums::read(dir))?.flatten();
+        for checked in sums.iter().flat_map(Sums::metadata) {
+            damage.pass(checked)?;
+        }
         let info = info::read(dir)?;
-        let index = index::read(dir, &info, damage)?;
+        let recorded = sums.as_ref().is_some_and(Sums::recording);
+        let index = index::read(dir, &info, recorded, damage)?;
         let info = DatasetInfo { tasks: index.tasks, ..info.public };
-        Ok((Self { files: index.files, episodes: index.episodes }, info))
+        Ok((Self { files: index.files, episodes: index.episodes, sums }, info))
+    }
+
+    pub(crate) fn is_recording(&self) -> bool {
+        self.sums.as_ref().is_some_and(Sums::recording)
     }
 
     pub(crate) fn lengths(&self) -> Vec<usize> {
@@ -62,6 +73,7 @@ impl LeRobot {
         features: &[&FeatureInfo],
     ) -> Result<Numbers<T>, DatasetError> {
         let DataFile { path, opened } = &self.files[file];
+        self.sums.iter().try_for_each(|sums| sums.check(path))?;
         let lengths: Vec<usize> = self.episodes[episodes.clone()].iter().map(|e| e.rows.len()).collect();
         let fresh;
         let file = match opened {

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::Schema;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
@@ -47,6 +48,16 @@ impl ParquetFile {
 
     pub(crate) fn column_names(&self) -> impl Iterator<Item = &str> {
         self.footer.schema().fields().iter().map(|field| field.name().as_str())
+    }
+
+    pub(crate) fn schema(&self) -> &Schema {
+        self.footer.schema()
+    }
+
+    /// Rows of each row group.
+    pub(crate) fn row_groups(&self) -> Vec<usize> {
+        let groups = self.footer.metadata().row_groups();
+        groups.iter().map(|group| usize::try_from(group.num_rows()).unwrap_or(0)).collect()
     }
 
     pub(crate) fn has_column(&self, name: &str) -> bool {

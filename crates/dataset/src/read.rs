@@ -94,6 +94,11 @@ impl Dataset {
         self.lengths.get(episode).copied()
     }
 
+    /// Whether the set is being recorded, or its recording was cut off: it holds the episodes that were finished.
+    pub fn is_recording(&self) -> bool {
+        matches!(&self.source, Source::LeRobot(set) if set.is_recording())
+    }
+
     /// Whether there is a feature of this name, of numbers or not.
     pub fn has(&self, feature: &str) -> bool {
         self.info.features.iter().any(|known| known.name == feature)

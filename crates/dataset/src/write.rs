@@ -12,7 +12,7 @@ use crate::frames::{Place, check_spec, frames};
 use crate::info::V3_DATA_PATH;
 use crate::staging::Staging;
 use crate::write_meta::{self, EpisodeRow};
-use crate::{Column, DatasetError, FeatureInfo, template};
+use crate::{Column, DatasetError, FeatureInfo, sums, template};
 
 /// Files to a folder, and bytes after which a data file is followed by another, as LeRobot has them.
 pub(crate) const CHUNKS_SIZE: usize = 1000;
@@ -129,12 +129,14 @@ impl DatasetWriter {
         let folder = self.staging.path();
         let files: Vec<_> = (0..self.files).map(|file| folder.join(data_path(file))).collect();
         write_meta::write_all(folder, &self.spec, &self.episodes, &self.tasks, &files)?;
+        sums::write_sums(folder)?;
         self.staging.commit()?;
         Ok(frames)
     }
 
     /// Gives its name to a folder of no episodes, which holds what [`write_meta`](Self::write_meta) put there.
     pub(crate) fn finish_empty(self) -> Result<(), DatasetError> {
+        sums::write_sums(self.staging.path())?;
         self.staging.commit()
     }
 }

@@ -197,6 +197,8 @@ fn write(dir: &Path, episodes: u8) {
         writer.push("reach the block", &times, &[values(3), values(2)]).unwrap();
     }
     writer.finish().unwrap();
+    // As others write it: what is read is to be sound without checksums, too.
+    fs::remove_file(dir.join("SHA256SUMS")).unwrap();
 }
 
 /// One episode, as v2.1 lists it.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nudge_dataset::{Column, Dataset, DatasetWriter, FeatureInfo, WriteSpec};
 use tempfile::TempDir;
 
-/// Episodes of 10, 11, 12, ... frames, in which `x` is `episode * 100 + frame`.
+/// Episodes of 10, 11, 12, ... frames, in which `x` is `episode * 100 + frame`; without checksums, as others write them.
 fn write(dir: &Path, episodes: std::ops::Range<usize>) {
     let feature =
         FeatureInfo { name: "x".into(), dtype: "float32".into(), shape: vec![1], names: Vec::new() };
@@ -19,6 +19,7 @@ fn write(dir: &Path, episodes: std::ops::Range<usize>) {
         writer.push("t", &times, &[Column::Float32(values)]).unwrap();
     }
     writer.finish().unwrap();
+    fs::remove_file(dir.join("SHA256SUMS")).unwrap();
 }
 
 fn lerobot_v3(episodes: usize) -> (TempDir, PathBuf) {

@@ -76,12 +76,7 @@ struct Row {
 }
 
 /// The rows of `meta/episodes/`, merged over its files, as columns.
-fn read_v3(
-    root: &Path,
-    info: &Info,
-    recorded: bool,
-    damage: &mut Damage,
-) -> Result<Index, DatasetError> {
+fn read_v3(root: &Path, info: &Info, recorded: bool, damage: &mut Damage) -> Result<Index, DatasetError> {
     let folder = root.join("meta/episodes");
     let mut rows = Vec::new();
     for path in parquet_files_below(&folder)? {

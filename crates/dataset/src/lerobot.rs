@@ -1,7 +1,7 @@
 //! The LeRobot layouts (v3.0, v2.1, v2.0): frames in parquet files.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::columns::{self, Number, Problem};
 use crate::error::Damage;
@@ -34,6 +34,17 @@ impl LeRobot {
 
     pub(crate) fn is_recording(&self) -> bool {
         self.sums.as_ref().is_some_and(Sums::recording)
+    }
+
+    /// The files that hold its episodes.
+    pub(crate) fn data_files(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    /// # Errors
+    /// When a file is not what the set's list of checksums says.
+    pub(crate) fn check_sum(&self, path: &Path) -> Result<(), DatasetError> {
+        self.sums.iter().try_for_each(|sums| sums.check(path))
     }
 
     pub(crate) fn lengths(&self) -> Vec<usize> {
@@ -73,7 +84,7 @@ impl LeRobot {
         features: &[&FeatureInfo],
     ) -> Result<Numbers<T>, DatasetError> {
         let DataFile { path, opened } = &self.files[file];
-        self.sums.iter().try_for_each(|sums| sums.check(path))?;
+        self.check_sum(path)?;
         let lengths: Vec<usize> = self.episodes[episodes.clone()].iter().map(|e| e.rows.len()).collect();
         let fresh;
         let file = match opened {

@@ -5,10 +5,12 @@
 //!
 //! Dimension letters: `T` frames of an episode, `D` numbers of a feature, `To`, `Tp`, `Ta` as in `nudge-control`.
 
+mod append;
 mod chunked;
 mod column;
 mod columns;
 mod doctor;
+mod episode_appender;
 mod episode_writer;
 mod episodes;
 mod error;
@@ -17,6 +19,7 @@ mod frames;
 mod hdf5_array;
 mod index;
 mod info;
+mod journal;
 mod lerobot;
 mod merge;
 mod parquet_file;
@@ -30,14 +33,17 @@ mod staging;
 mod stats;
 mod sums;
 mod table;
+mod tail;
 mod template;
 mod windows;
 mod write;
 mod write_meta;
 mod zarr_array;
 
+pub use append::DatasetAppender;
 pub use column::Column;
 pub use doctor::{Diagnosis, ExamineOptions, Fault, Finding, Severity, examine, examine_with};
+pub use episode_appender::EpisodeAppender;
 pub use episode_writer::{EpisodeWriter, Recording, write_episodes};
 pub use episodes::{EpisodeNote, RecordingNote, read_recorded, recording_note};
 pub use error::DatasetError;

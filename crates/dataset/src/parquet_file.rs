@@ -28,10 +28,18 @@ pub(crate) struct ParquetFile {
 
 impl ParquetFile {
     pub(crate) fn open(path: &Path) -> Result<Self, DatasetError> {
+        // The Arrow schema within says nothing that is needed to read, and its reader panics on damaged bytes.
+        Self::open_with(path, ArrowReaderOptions::new().with_skip_arrow_metadata(true))
+    }
+
+    /// With the columns in the very types that they were written from, to be written again.
+    pub(crate) fn open_typed(path: &Path) -> Result<Self, DatasetError> {
+        Self::open_with(path, ArrowReaderOptions::new())
+    }
+
+    fn open_with(path: &Path, options: ArrowReaderOptions) -> Result<Self, DatasetError> {
         let file = File::open(path).map_err(DatasetError::io(path))?;
         let length = file.metadata().map_err(DatasetError::io(path))?.len();
-        // The Arrow schema within says nothing that is needed here, and its reader panics on damaged bytes.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let footer = decode(path, || {
             let footer = ArrowReaderMetadata::load(&file, options)?;
             within(footer.metadata(), length)

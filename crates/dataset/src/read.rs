@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::columns::Number;
 use crate::error::Damage;
+use crate::lerobot::LeRobot;
 use crate::source::Source;
 use crate::{DatasetError, DatasetInfo, FeatureInfo, FeatureStats, Format, Table};
 
@@ -76,6 +77,14 @@ impl Dataset {
         self.info.format
     }
 
+    /// The set as LeRobot's; `None` when it is of another format.
+    pub(crate) fn lerobot(&self) -> Option<&LeRobot> {
+        match &self.source {
+            Source::LeRobot(set) => Some(set),
+            Source::ReplayBuffer(_) | Source::Robomimic(_) => None,
+        }
+    }
+
     /// The folder or file that it was opened from.
     pub fn root(&self) -> &Path {
         &self.root
@@ -96,7 +105,7 @@ impl Dataset {
 
     /// Whether the set is being recorded, or its recording was cut off: it holds the episodes that were finished.
     pub fn is_recording(&self) -> bool {
-        matches!(&self.source, Source::LeRobot(set) if set.is_recording())
+        self.lerobot().is_some_and(LeRobot::is_recording)
     }
 
     /// Whether there is a feature of this name, of numbers or not.

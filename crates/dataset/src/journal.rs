@@ -1,0 +1,211 @@
+//! Files of a set that is being recorded: changed together, and on the disk, whenever the program or the power goes.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::sums::{self, ABSENT, List, MARKER};
+use crate::{DatasetError, write_meta};
+
+/// Where files are written before they take their places.
+const PARTIAL: &str = ".partial";
+
+const ABOUT: &str = "\
+# Episodes are being recorded here, or their recording was cut off: the set is what info.json counts, and whole.
+# Recording into it again goes on from there, and ends with this file gone. The files may have these SHA-256 sums:
+";
+
+/// A folder that this program alone changes.
+pub(crate) struct Journal {
+    root: PathBuf,
+    /// What the files are; several sums where a recording was cut off.
+    files: List,
+    /// Whether the marker is on the disk.
+    begun: bool,
+    /// Held for as long as this program lives, which is how others know that it does.
+    _lock: File,
+}
+
+impl Journal {
+    /// Takes the folder `root`, which is made when there is none.
+    ///
+    /// # Errors
+    /// When another program records into it, or the disk refuses.
+    pub(crate) fn open(root: &Path) -> Result<Self, DatasetError> {
+        fs::create_dir_all(root).map_err(DatasetError::io(root))?;
+        let lock = File::open(root).map_err(DatasetError::io(root))?;
+        // Where locks are not to be had, the user is trusted.
+        if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(DatasetError::Busy { path: root.to_owned() });
+        }
+        let left = sums::read_list(&root.join(MARKER))?;
+        let partial = root.join(PARTIAL);
+        if partial.is_dir() {
+            fs::remove_dir_all(&partial).map_err(DatasetError::io(&partial))?;
+        }
+        let begun = left.is_some();
+        Ok(Self { root: root.to_owned(), files: left.unwrap_or_default(), begun, _lock: lock })
+    }
+
+    /// Whether a recording into this folder was cut off, and not gone on with since.
+    pub(crate) fn begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The files that may be of the set, or were to be when its recording was cut off.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.files.keys()
+    }
+
+    /// Gives these files, by their paths in the folder, new contents. Until the last has taken its place the set is as
+    /// it was, and then it is as it is to be; that one decides what of the others belongs to it. Files that `drop`
+    /// names belong to the set no more, and are removed.
+    ///
+    /// # Errors
+    /// When the disk refuses; then the set is as it was.
+    pub(crate) fn commit(
+        &mut self,
+        files: &[(String, Vec<u8>)],
+        drop: &[String],
+    ) -> Result<(), DatasetError> {
+        self.begin()?;
+        let (partial, absent) = (self.root.join(PARTIAL), ABSENT.to_owned());
+        fs::create_dir_all(&partial).map_err(DatasetError::io(&partial))?;
+        for (number, (_, bytes)) in files.iter().enumerate() {
+            write_synced(&partial.join(number.to_string()), bytes)?;
+        }
+        let sums: Vec<String> = files.iter().map(|(_, bytes)| sums::sum(bytes)).collect();
+        let after: Vec<(&String, &String)> = files.iter().map(|(name, _)| name).zip(&sums).collect();
+        let mut during = self.files.clone();
+        for (name, sum) in after.iter().copied().chain(drop.iter().map(|name| (name, &absent))) {
+            let known = during.entry(name.clone()).or_insert_with(|| vec![absent.clone()]);
+            if !known.contains(sum) {
+                known.push(sum.clone());
+            }
+        }
+        self.mark(&during)?;
+        self.files = during;
+        let place = |(number, (name, _)): (usize, &(String, Vec<u8>))| {
+            let path = self.root.join(name);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).map_err(DatasetError::io(parent))?;
+            }
+            fs::rename(partial.join(number.to_string()), &path).map_err(DatasetError::io(&path))
+        };
+        let last = files.len().saturating_sub(1);
+        files.iter().enumerate().take(last).try_for_each(place)?;
+        let before = &files[..last];
+        self.sync_folders(before.iter().map(|(name, _)| name.as_str()))?;
+        files.iter().enumerate().skip(last).try_for_each(place)?;
+        self.sync_folders(files[last..].iter().map(|(name, _)| name.as_str()))?;
+        for name in drop {
+            let path = self.root.join(name);
+            if path.is_file() {
+                fs::remove_file(&path).map_err(DatasetError::io(&path))?;
+            }
+        }
+        for (name, sum) in after {
+            self.files.insert(name.clone(), vec![sum.clone()]);
+        }
+        drop.iter().for_each(|name| std::mem::drop(self.files.remove(name)));
+        Ok(())
+    }
+
+    /// Ends the recording: the set is one of those that are finished.
+    ///
+    /// # Errors
+    /// When the disk refuses; then the set is as one that was cut off after its last episode.
+    pub(crate) fn finish(&mut self) -> Result<(), DatasetError> {
+        if !self.begun {
+            return Ok(());
+        }
+        let partial = self.root.join(PARTIAL);
+        if partial.is_dir() {
+            fs::remove_dir_all(&partial).map_err(DatasetError::io(&partial))?;
+        }
+        let list = self.root.join(sums::LIST);
+        write_synced(&list, sums::text(&self.files).as_bytes())?;
+        sync(&self.root)?;
+        let marker = self.root.join(MARKER);
+        fs::remove_file(&marker).map_err(DatasetError::io(&marker))?;
+        self.begun = false;
+        sync(&self.root.join("meta"))
+    }
+
+    /// Removes a folder in which nothing was recorded, with what a recording that was cut off before its first episode
+    /// has left. Whatever else lies there stays.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn clear(&self) -> Result<(), DatasetError> {
+        let names = self.files.keys().map(String::as_str).chain([MARKER]);
+        let mut folders = BTreeSet::from([self.root.clone()]);
+        for path in names.map(|name| self.root.join(name)) {
+            if path.is_file() {
+                fs::remove_file(&path).map_err(DatasetError::io(&path))?;
+            }
+            let above = path.ancestors().skip(1).take_while(|folder| *folder != self.root);
+            folders.extend(above.map(Path::to_owned));
+        }
+        let partial = self.root.join(PARTIAL);
+        if partial.is_dir() {
+            fs::remove_dir_all(&partial).map_err(DatasetError::io(&partial))?;
+        }
+        // The deepest first; one that holds something else cannot be removed, and is to stay.
+        folders.iter().rev().for_each(|folder| std::mem::drop(fs::remove_dir(folder)));
+        Ok(())
+    }
+
+    /// Marks the set as being recorded, with the sums of its files as they are.
+    fn begin(&mut self) -> Result<(), DatasetError> {
+        if self.begun {
+            return Ok(());
+        }
+        let list = self.root.join(sums::LIST);
+        self.files = match sums::read_list(&list)? {
+            Some(files) => files,
+            None => sums::list_of(&self.root)?,
+        };
+        self.mark(&self.files)?;
+        self.begun = true;
+        if list.is_file() {
+            fs::remove_file(&list).map_err(DatasetError::io(&list))?;
+        }
+        Ok(())
+    }
+
+    fn mark(&self, files: &List) -> Result<(), DatasetError> {
+        let partial = self.root.join(PARTIAL).join("marker");
+        let text = format!("{ABOUT}{}", sums::text(files));
+        write_meta::write_file(&partial, &[])?;
+        write_synced(&partial, text.as_bytes())?;
+        let (meta, marker) = (self.root.join("meta"), self.root.join(MARKER));
+        fs::create_dir_all(&meta).map_err(DatasetError::io(&meta))?;
+        fs::rename(&partial, &marker).map_err(DatasetError::io(&marker))?;
+        sync(&meta)
+    }
+
+    /// Brings to the disk what the folders of these files name, up to the set's own.
+    fn sync_folders<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), DatasetError> {
+        let mut folders = BTreeSet::new();
+        for name in names {
+            let path = self.root.join(name);
+            let above = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root));
+            folders.extend(above.map(Path::to_owned));
+        }
+        folders.iter().rev().try_for_each(|folder| sync(folder))
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(path)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()
+    };
+    write().map_err(DatasetError::io(path))
+}
+
+fn sync(path: &Path) -> Result<(), DatasetError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(DatasetError::io(path))
+}

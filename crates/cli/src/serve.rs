@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, value_parser};
-use nudge_control::Episode;
-use nudge_dataset::{Recording, write_episodes};
-use nudge_runtime::{Quantiles, RobotFile, ServeOptions, ServeReport, serve};
+use nudge_control::{Episode, Policy as _};
+use nudge_dataset::{DatasetError, EpisodeAppender, Recording};
+use nudge_policy::DiffusionPolicy;
+use nudge_runtime::{OnEpisode, Quantiles, RobotFile, ServeOptions, ServeReport, serve};
 use serde_json::json;
 
 use crate::checkpoint::PolicyArgs;
@@ -33,7 +34,7 @@ pub struct Serve {
     #[arg(long, value_name = "ENDPOINT")]
     connect: Option<String>,
 
-    /// Write the episodes driven as a data set into this folder, which must not exist
+    /// Record the episodes driven into this data set, each as it ends; one that was recorded in the same way grows
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 
@@ -57,20 +58,17 @@ pub struct Serve {
 
 impl Serve {
     pub fn run(self) -> Result<ExitCode> {
-        if let Some(dir) = self.record.as_ref().filter(|dir| dir.exists()) {
-            bail!("{} exists already: name a new folder to record into", dir.display());
-        }
         let robot = RobotFile::load(&self.robot)?;
         let policy = self.policy.load()?;
         #[cfg(feature = "rerun")]
         let view = {
-            use nudge_control::Policy as _;
             let options = nudge_runtime::ViewOptions::new("nudge serve", policy.interface().clone());
             self.rrd.as_ref().map(|path| nudge_runtime::View::to_file(path, options)).transpose()?
         };
-        let episodes: Arc<Mutex<Vec<Episode>>> = Arc::default();
-        let log = episodes.clone();
-        let keep = move |episode| log.lock().unwrap_or_else(PoisonError::into_inner).push(episode);
+        let log = self.log(&robot, &policy)?.map(|log| Arc::new(Mutex::new(log)));
+        let keep = log.clone().map(|log| -> OnEpisode {
+            Box::new(move |episode| log.lock().unwrap_or_else(PoisonError::into_inner).add(&episode))
+        });
         let prefix = robot.prefix.clone();
         let options = ServeOptions {
             connect: self.connect.clone(),
@@ -78,7 +76,7 @@ impl Serve {
             fan_samples: usize::try_from(self.fan)?,
             duration: self.duration_secs.map(Duration::from_secs),
             max_wait: None,
-            on_episode: self.record.is_some().then(|| Box::new(keep) as _),
+            on_episode: keep,
             on_plan: None,
             on_ready: Some(Box::new(move || eprintln!("driving robot `{prefix}`; Ctrl-C ends it"))),
             #[cfg(feature = "rerun")]
@@ -86,12 +84,16 @@ impl Serve {
         };
         let endpoints = self.connect.clone().unwrap_or_else(|| robot.session.controller.connect.join(", "));
         eprintln!("looking for robot `{}` at {endpoints}", robot.prefix);
-        let report = serve(Box::new(policy), robot, options)?;
+        let report = serve(Box::new(policy), robot, options);
         #[cfg(feature = "rerun")]
         if let Some(view) = view {
             view.finish()?;
         }
-        self.write_log(&episodes.lock().unwrap_or_else(PoisonError::into_inner))?;
+        // However it ended, what was driven is to be a finished set.
+        let log =
+            log.and_then(Arc::into_inner).map(|log| log.into_inner().unwrap_or_else(PoisonError::into_inner));
+        log.map_or(Ok(()), Log::finish)?;
+        let report = report?;
         if self.json {
             output::print_json(&report)?;
         } else {
@@ -100,19 +102,50 @@ impl Serve {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn write_log(&self, episodes: &[Episode]) -> Result<()> {
-        let Some(dir) = &self.record else { return Ok(()) };
-        if episodes.is_empty() {
-            eprintln!("nothing was driven, so there is nothing to record");
-            return Ok(());
-        }
+    /// The data set that is to grow, if one is.
+    fn log(&self, robot: &RobotFile, policy: &DiffusionPolicy) -> Result<Option<Log>> {
+        let Some(dir) = &self.record else { return Ok(None) };
         let recording = Recording {
             instruction: format!("driven by {}", self.policy.checkpoint.display()),
-            robot_type: Some(episodes[0].task.clone()),
+            robot_type: Some(robot.name.clone()),
             setup: json!({ "robot": self.robot.display().to_string() }),
         };
-        let frames = write_episodes(dir, episodes, &recording)?;
-        eprintln!("{} episodes, {frames} frames recorded in {}", episodes.len(), dir.display());
+        let set = EpisodeAppender::open(dir, &robot.name, policy.interface(), recording)?;
+        Ok(Some(Log { dir: dir.clone(), set, added: 0, lost: None }))
+    }
+}
+
+/// What was driven, on the disk as each episode ends.
+struct Log {
+    dir: PathBuf,
+    set: EpisodeAppender,
+    added: usize,
+    /// Why an episode is not in it: the first of them.
+    lost: Option<DatasetError>,
+}
+
+impl Log {
+    fn add(&mut self, episode: &Episode) {
+        match self.set.push(episode) {
+            Ok(_) => self.added += 1,
+            Err(error) => {
+                eprintln!("an episode of {} frames is not recorded: {error}", episode.frames.len());
+                self.lost.get_or_insert(error);
+            }
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        let Self { dir, set, added, lost } = self;
+        let frames = set.finish()?;
+        if let Some(error) = lost {
+            let problem = format!("{added} episodes are recorded in {}, but not all", dir.display());
+            return Err(anyhow::Error::from(error).context(problem));
+        }
+        match added {
+            0 => eprintln!("nothing was driven, so there is nothing to record"),
+            _ => eprintln!("{added} episodes recorded in {}, which holds {frames} frames", dir.display()),
+        }
         Ok(())
     }
 }

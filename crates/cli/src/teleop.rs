@@ -1,6 +1,5 @@
 //! `nudge teleop`: a person, a script or a leader arm drives the simulated robot, and what is done is recorded.
 
-mod kept;
 mod keyboard;
 mod motion;
 mod screen;
@@ -12,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, value_parser};
-use nudge_dataset::Recording;
+use nudge_dataset::{EpisodeAppender, Recording};
 use nudge_runtime::{CommandedFeature, RobotFile};
 use nudge_sim::TaskConfig;
 use serde_json::json;
@@ -21,7 +20,6 @@ use crate::output::say;
 use crate::record::Setup;
 use crate::robot::{PaceChoice, shipped_robot, stop_on_ctrl_c};
 use crate::task::{TaskArgs, TaskName, instruction};
-use kept::Kept;
 use session::{Outcome, Session};
 
 /// Drive a simulated robot yourself, and record what you do as demonstrations
@@ -29,7 +27,7 @@ use session::{Outcome, Session};
 /// The world is drawn in the terminal, so it works over ssh too; wide terminals show more. Arrow keys or WASD move,
 /// R and F go up and down, Q and E turn, space grips, shift is finer. An episode begins with your first key. One that
 /// achieves the task is saved and the next begins; Enter saves at once, Backspace starts again, Tab goes on to another
-/// start, Esc ends. Every saved episode is on the disk at once, and the same command goes on where it ended.
+/// start, Esc ends. Every saved episode is on the disk at once, whatever comes after, and the same command goes on where it ended.
 ///
 /// With --bus, commands come from the zenoh key `PREFIX/teleop/cmd` instead: all numbers of an action in order, as a
 /// JSON array or a Float64MultiArray in CDR. The newest counts for half a second; then the robot is held. All commands
@@ -88,29 +86,39 @@ impl Teleop {
     pub fn run(self) -> Result<ExitCode> {
         let task = self.options.config(self.task)?;
         let setup = serde_json::to_value(Setup { task, policy: None })?;
-        let kept = Kept::open(
-            &self.out,
-            Recording {
-                instruction: instruction(&task).to_owned(),
-                robot_type: Some("simulated".into()),
-                setup: with_source(setup),
-            },
-        )?;
+        let (name, interface) = {
+            let world = task.build();
+            (world.name().to_owned(), world.interface().clone())
+        };
+        let recording = Recording {
+            instruction: instruction(&task).to_owned(),
+            robot_type: Some("simulated".into()),
+            setup: with_source(setup),
+        };
+        let mut set = EpisodeAppender::open(&self.out, &name, &interface, recording)?;
+        let driven = self.drive(&task, &mut set);
+        // However it ended, what was saved is to be a finished set.
+        set.finish()?;
+        driven?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn drive(&self, task: &TaskConfig, set: &mut EpisodeAppender) -> Result<()> {
         let robot = match &self.bus {
-            Some(file) => Some(robot_file(file.as_deref(), &task)?),
+            Some(file) => Some(robot_file(file.as_deref(), task)?),
             None => None,
         };
-        let mut seeds = kept.seeds()?;
+        let mut seeds: Vec<u64> = set.note().episodes.iter().filter_map(|episode| episode.seed).collect();
         let wanted = self.episodes.map(usize::try_from).transpose()?;
         if wanted.is_some_and(|wanted| seeds.len() >= wanted) {
             say!("{} holds {} episodes already; raise --episodes for more", self.out.display(), seeds.len());
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         let before = seeds.len();
         #[cfg(feature = "rerun")]
-        let view = self.view(&task)?;
+        let view = self.view(task)?;
         let mut session = Session::open(
-            &task,
+            task,
             robot.as_ref(),
             session::Options {
                 listen: self.listen.clone(),
@@ -128,7 +136,7 @@ impl Teleop {
             }
             match session.episode(next)? {
                 Outcome::Save(episode) => {
-                    let count = kept.push(&episode).with_context(|| format!("saving seed {next}"))?;
+                    let count = set.push(&episode).with_context(|| format!("saving seed {next}"))?;
                     let steps = episode.frames.len();
                     let how = if episode.success() { "success" } else { "no success" };
                     session.say(format!("saved episode {count}: seed {next}, {how}, {steps} steps"));
@@ -148,7 +156,7 @@ impl Teleop {
         if !refused.is_empty() {
             say!("held, limited or refused: {}", refused.join(", "));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 
     #[cfg(feature = "rerun")]

@@ -50,6 +50,25 @@ macro_rules! each_type {
     };
 }
 
+/// The same with values as the result, in a column of the same type.
+macro_rules! same_type {
+    ($column:expr, $values:ident => $body:expr) => {
+        match $column {
+            Column::Float16($values) => Column::Float16($body),
+            Column::Float32($values) => Column::Float32($body),
+            Column::Float64($values) => Column::Float64($body),
+            Column::Int8($values) => Column::Int8($body),
+            Column::Int16($values) => Column::Int16($body),
+            Column::Int32($values) => Column::Int32($body),
+            Column::Int64($values) => Column::Int64($body),
+            Column::UInt8($values) => Column::UInt8($body),
+            Column::UInt16($values) => Column::UInt16($body),
+            Column::UInt32($values) => Column::UInt32($body),
+            Column::Bool($values) => Column::Bool($body),
+        }
+    };
+}
+
 impl Column {
     /// The types that can be written, by their names in info.json.
     pub(crate) const DTYPES: &str =
@@ -87,6 +106,54 @@ impl Column {
         })
     }
 
+    /// These numbers in a type by its name in info.json, or the place of the first that it does not hold. Whole numbers of
+    /// 64 bits are not among these types: floats do not hold them.
+    pub(crate) fn of(dtype: &str, values: Vec<f64>) -> Result<Self, usize> {
+        macro_rules! narrow {
+            ($kind:ident, $number:ty) => {
+                Self::$kind(values.iter().map(|value| *value as $number).collect())
+            };
+        }
+        let column = match dtype {
+            "float16" => narrow!(Float16, f32),
+            "float32" => narrow!(Float32, f32),
+            "int8" => narrow!(Int8, i8),
+            "int16" => narrow!(Int16, i16),
+            "int32" => narrow!(Int32, i32),
+            "uint8" => narrow!(UInt8, u8),
+            "uint16" => narrow!(UInt16, u16),
+            "uint32" => narrow!(UInt32, u32),
+            "bool" => Self::Bool(values.iter().map(|flag| *flag != 0.0).collect()),
+            _ => return Ok(Self::Float64(values)),
+        };
+        let alike = |(held, value): (&f64, &f64)| held == value || (held.is_nan() && value.is_nan());
+        match column.to_f64().iter().zip(&values).position(|pair| !alike(pair)) {
+            None => Ok(column),
+            Some(place) => Err(place),
+        }
+    }
+
+    /// The values at these places, in this order.
+    pub(crate) fn pick(&self, places: &[usize]) -> Self {
+        same_type!(self, values => places.iter().map(|place| values[*place]).collect())
+    }
+
+    /// The bits of a value, filled up with zeros.
+    pub(crate) fn bits(&self, place: usize) -> u64 {
+        match self {
+            Self::Float16(values) | Self::Float32(values) => u64::from(values[place].to_bits()),
+            Self::Float64(values) => values[place].to_bits(),
+            Self::Int8(values) => values[place] as u64,
+            Self::Int16(values) => values[place] as u64,
+            Self::Int32(values) => values[place] as u64,
+            Self::Int64(values) => values[place] as u64,
+            Self::UInt8(values) => u64::from(values[place]),
+            Self::UInt16(values) => u64::from(values[place]),
+            Self::UInt32(values) => u64::from(values[place]),
+            Self::Bool(values) => u64::from(values[place]),
+        }
+    }
+
     /// The type's name in info.json.
     pub fn dtype(&self) -> &'static str {
         match self {
@@ -109,7 +176,7 @@ impl Column {
         each_type!(self, values => values.len())
     }
 
-    fn to_f64(&self) -> Vec<f64> {
+    pub(crate) fn to_f64(&self) -> Vec<f64> {
         match self {
             Self::Float16(values) => {
                 values.iter().map(|value| f64::from(F16::from_f32(*value).to_f32())).collect()

@@ -48,6 +48,8 @@ pub enum DatasetError {
     Changed { path: PathBuf, list: PathBuf },
     #[error("another program records into {}: wait until it has ended, or choose another folder", path.display())]
     Busy { path: PathBuf },
+    #[error("{problem}")]
+    Request { problem: String },
     #[error("cannot write episode {episode}: {problem}")]
     Unwritable { episode: usize, problem: String },
 }
@@ -73,6 +75,11 @@ impl DatasetError {
                 source: io::Error::other(format!("cannot be written: {problem}")),
             }
         }
+    }
+
+    /// What was asked for cannot be done.
+    pub(crate) fn request(problem: impl Into<String>) -> Self {
+        Self::Request { problem: problem.into() }
     }
 
     pub(crate) fn metadata(path: &Path, problem: impl Into<String>) -> Self {

@@ -156,6 +156,23 @@ impl Dataset {
         self.read_episodes(0..self.lengths.len(), features)
     }
 
+    /// The row-major `[T, D]` numbers of features of many episodes, indexed `[episode - first][feature]`, in another type than
+    /// [`Table`] has.
+    ///
+    /// # Errors
+    /// As [`Dataset::read_episode`].
+    pub(crate) fn read_numbers<T: Number>(
+        &self,
+        episodes: Range<usize>,
+        features: &[&str],
+    ) -> Result<Vec<Vec<Vec<T>>>, DatasetError> {
+        let features = self.find(features)?;
+        if episodes.end > self.lengths.len() {
+            return Err(self.no_episode(episodes.end - 1));
+        }
+        self.source.read(episodes, &features)
+    }
+
     /// The row-major `[T, D]` numbers of one feature of an episode, in another type than [`Table`] has.
     ///
     /// # Errors

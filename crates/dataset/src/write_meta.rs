@@ -253,6 +253,14 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> 
     fs::write(path, bytes).map_err(DatasetError::io(path))
 }
 
+/// Writes JSON in the place of a file that may exist: readers find the old one or the new one, whole.
+pub(crate) fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), DatasetError> {
+    let partial = path.with_extension("json.partial");
+    write_file(&partial, &json_bytes(value))?;
+    File::open(&partial).and_then(|file| file.sync_all()).map_err(DatasetError::io(&partial))?;
+    fs::rename(&partial, path).map_err(DatasetError::io(path))
+}
+
 fn create_parent(path: &Path) -> Result<(), DatasetError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(DatasetError::io(parent))

@@ -61,4 +61,4 @@ pub use serve::{ServeOptions, ServeReport, serve};
 pub use status::StageTimings;
 pub use timing::Quantiles;
 #[cfg(feature = "rerun")]
-pub use view::{View, ViewError, ViewOptions, ViewReport};
+pub use view::{Signal, SignalView, View, ViewError, ViewOptions, ViewReport};

@@ -6,6 +6,7 @@
 mod blueprint;
 mod logger;
 mod scene;
+mod signals;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -14,12 +15,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select};
 use nudge_control::{Action, ActionChunk, ActionMode, Interface, Observation, Scene};
+use rerun::blueprint::Blueprint;
 use rerun::external::re_uri::ProxyUri;
 use rerun::log::ChunkBatcherConfig;
 use rerun::sink::{FileSink, GrpcSink, LogSink};
 use rerun::{ApplicationId, RecordingStream, RecordingStreamBuilder};
 
 use logger::Logger;
+pub use signals::{Signal, SignalView};
 
 /// How long [`View::finish`] waits for a file or a viewer to take what is left.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
@@ -128,12 +131,11 @@ impl View {
     /// When the file cannot be created, or the options do not hold together.
     pub fn to_file(path: &Path, options: ViewOptions) -> Result<Self, ViewError> {
         check(&options)?;
-        let sink = FileSink::new(path)
-            .map_err(|error| ViewError::File { path: path.to_owned(), problem: error.to_string() })?;
+        let sink = file_sink(path)?;
         // The file's index grows with the number of chunks: a few large ones rather than many.
         let batches =
             ChunkBatcherConfig { flush_tick: Duration::from_secs(2), ..ChunkBatcherConfig::DEFAULT };
-        Self::start(Box::new(sink), batches, options)
+        Self::start(sink, batches, options)
     }
 
     /// Shows in the viewer that listens at `address`, as `127.0.0.1:9876` or a whole `rerun+http://` address.
@@ -144,12 +146,8 @@ impl View {
     /// When the address cannot be read, or the options do not hold together.
     pub fn connect(address: &str, options: ViewOptions) -> Result<Self, ViewError> {
         check(&options)?;
-        let whole = address.contains("://");
-        let url = if whole { address.to_owned() } else { format!("rerun+http://{address}/proxy") };
-        let uri: ProxyUri = url.parse().map_err(|error: rerun::external::re_uri::Error| {
-            ViewError::Address { address: address.to_owned(), problem: error.to_string() }
-        })?;
-        Self::start(Box::new(GrpcSink::new(uri)), ChunkBatcherConfig::LOW_LATENCY, options)
+        let sink = viewer_sink(address)?;
+        Self::start(sink, ChunkBatcherConfig::LOW_LATENCY, options)
     }
 
     fn start(
@@ -157,8 +155,7 @@ impl View {
         batches: ChunkBatcherConfig,
         options: ViewOptions,
     ) -> Result<Self, ViewError> {
-        let recording =
-            recording(sink, batches, &options).map_err(|error| ViewError::Start(error.to_string()))?;
+        let recording = recording(sink, batches, &options.name, blueprint::blueprint(&options))?;
         let (updates, waiting) = bounded(options.queue.max(1));
         let (stop, stopped) = bounded(1);
         let (alive, ended) = bounded(0);
@@ -259,17 +256,34 @@ fn check(options: &ViewOptions) -> Result<(), ViewError> {
     }
 }
 
+fn file_sink(path: &Path) -> Result<Box<dyn LogSink>, ViewError> {
+    let sink = FileSink::new(path)
+        .map_err(|error| ViewError::File { path: path.to_owned(), problem: error.to_string() })?;
+    Ok(Box::new(sink))
+}
+
+fn viewer_sink(address: &str) -> Result<Box<dyn LogSink>, ViewError> {
+    let whole = address.contains("://");
+    let url = if whole { address.to_owned() } else { format!("rerun+http://{address}/proxy") };
+    let uri: ProxyUri = url.parse().map_err(|error: rerun::external::re_uri::Error| ViewError::Address {
+        address: address.to_owned(),
+        problem: error.to_string(),
+    })?;
+    Ok(Box::new(GrpcSink::new(uri)))
+}
+
 fn recording(
     sink: Box<dyn LogSink>,
     batches: ChunkBatcherConfig,
-    options: &ViewOptions,
+    name: &str,
+    blueprint: Blueprint,
 ) -> Result<RecordingStream, ViewError> {
-    let id = ApplicationId::try_from(options.name.clone())
-        .map_err(|error| ViewError::Start(format!("the name `{}` will not do: {error}", options.name)))?;
+    let id = ApplicationId::try_from(name.to_owned())
+        .map_err(|error| ViewError::Start(format!("the name `{name}` will not do: {error}")))?;
     let recording = RecordingStreamBuilder::new(id)
         .enabled(true)
         .batcher_config(batches)
-        .with_blueprint(blueprint::blueprint(options))
+        .with_blueprint(blueprint)
         .buffered()
         .map_err(|error| ViewError::Start(error.to_string()))?;
     recording.set_sink(sink);

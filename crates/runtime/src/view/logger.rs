@@ -10,7 +10,7 @@ use rerun::{
     SeriesLines, StateChange, TextLog,
 };
 
-use super::scene::{shape_paths, show_shape};
+use super::scene::show_scene;
 use super::{Stamped, Update, ViewOptions};
 
 pub(super) const WORLD: &str = "world";
@@ -93,7 +93,7 @@ impl Logger {
             }
             Update::World { scene, reward } => {
                 self.recording.log(REWARD, &Scalars::single(*reward))?;
-                self.scene(scene)
+                show_scene(&self.recording, WORLD, &mut self.shapes, scene)
             }
             Update::Observation(observation) => self.observation(observation),
             Update::Plan(samples) => self.plan(samples),
@@ -111,23 +111,6 @@ impl Logger {
 
     fn event(&self, text: &str) -> RecordingStreamResult<()> {
         self.recording.log(EVENTS, &TextLog::new(text).with_level("INFO"))
-    }
-
-    fn scene(&mut self, scene: &nudge_control::Scene) -> RecordingStreamResult<()> {
-        let [width, height] = scene.size.map(|length| length as f32);
-        let border = [[0.0, 0.0], [width, 0.0], [width, height], [0.0, height], [0.0, 0.0]];
-        let lines = LineStrips2D::new([border]).with_colors([Color::from_rgb(90, 90, 90)]);
-        self.recording.log(format!("{WORLD}/border"), &lines)?;
-
-        let paths = shape_paths(&format!("{WORLD}/scene"), &scene.shapes);
-        for gone in self.shapes.iter().filter(|path| !paths.contains(path)) {
-            self.recording.log(gone.clone(), &Clear::recursive())?;
-        }
-        for (order, (path, shape)) in paths.iter().zip(&scene.shapes).enumerate() {
-            show_shape(&self.recording, path, shape, scene.size, order as f32)?;
-        }
-        self.shapes = paths;
-        Ok(())
     }
 
     fn observation(&self, observation: &Observation) -> RecordingStreamResult<()> {

@@ -1,14 +1,37 @@
 //! Shapes of a scene as rerun entities.
 
-use nudge_control::Shape;
+use nudge_control::{Scene, Shape};
 use rerun::components::Radius;
-use rerun::{Color, EntityPath, LineStrips2D, Points2D, RecordingStream, RecordingStreamResult};
+use rerun::{Clear, Color, EntityPath, LineStrips2D, Points2D, RecordingStream, RecordingStreamResult};
 
 /// Lines that fill a shape as high as the scene.
 const FILL_LINES: f64 = 256.0;
 
+/// Logs a scene below `root`. `shown` are the entities of the scene before, those of which are cleared that are no more.
+pub(super) fn show_scene(
+    recording: &RecordingStream,
+    root: &str,
+    shown: &mut Vec<EntityPath>,
+    scene: &Scene,
+) -> RecordingStreamResult<()> {
+    let [width, height] = scene.size.map(|length| length as f32);
+    let border = [[0.0, 0.0], [width, 0.0], [width, height], [0.0, height], [0.0, 0.0]];
+    let lines = LineStrips2D::new([border]).with_colors([Color::from_rgb(90, 90, 90)]);
+    recording.log(format!("{root}/border"), &lines)?;
+
+    let paths = shape_paths(&format!("{root}/scene"), &scene.shapes);
+    for gone in shown.iter().filter(|path| !paths.contains(path)) {
+        recording.log(gone.clone(), &Clear::recursive())?;
+    }
+    for (order, (path, shape)) in paths.iter().zip(&scene.shapes).enumerate() {
+        show_shape(recording, path, shape, scene.size, order as f32)?;
+    }
+    *shown = paths;
+    Ok(())
+}
+
 /// One entity a shape under `root`, by name; further shapes of a name are numbered.
-pub(super) fn shape_paths(root: &str, shapes: &[Shape]) -> Vec<EntityPath> {
+fn shape_paths(root: &str, shapes: &[Shape]) -> Vec<EntityPath> {
     let names: Vec<&str> = shapes.iter().map(name).collect();
     let path = |(index, name): (usize, &&str)| {
         let earlier = names[..index].iter().filter(|other| *other == name).count();
@@ -25,7 +48,7 @@ fn name(shape: &Shape) -> &'static str {
 }
 
 /// Logs `shape`, painted above shapes of a lower `order`. `size` is the scene's.
-pub(super) fn show_shape(
+fn show_shape(
     recording: &RecordingStream,
     path: &EntityPath,
     shape: &Shape,

@@ -60,7 +60,7 @@ fn show(view: &View) -> u64 {
 }
 
 /// Rows of each entity, and the last time of the timeline `time` in nanoseconds; then how many blueprint messages.
-fn read(path: &Path) -> (BTreeMap<String, usize>, i64, usize) {
+pub(super) fn read(path: &Path) -> (BTreeMap<String, usize>, i64, usize) {
     let (mut rows, mut last, mut blueprint) = (BTreeMap::new(), i64::MIN, 0);
     let reader = BufReader::new(File::open(path).unwrap());
     for message in DecoderApp::decode_lazy(reader) {

@@ -276,7 +276,8 @@ fn command_without_shard(arguments: impl Iterator<Item = String>) -> String {
     words.join(" ")
 }
 
-fn quoted(word: String) -> String {
+/// A word as a shell reads it.
+pub fn quoted(word: String) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word;

@@ -5,17 +5,21 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{Cell, CellAlignment};
-use nudge_dataset::{Dataset, DatasetInfo, FeatureStats, NonFinite};
+use nudge_dataset::{Dataset, DatasetInfo, FeatureSummary, NonFinite, summarise};
 use serde::Serialize;
 
+use super::sketch;
+use super::stats::rounded;
 use crate::output::{self, say};
 
-/// Show what a data set holds: LeRobot (v3.0, v2.1, v2.0), diffusion_policy's zarr, robomimic's HDF5
+/// Show what a data set holds: episodes, features, and how their numbers are distributed
 ///
-/// Reads the metadata alone, so it answers at once for a set of any size; --check reads every number.
+/// Of LeRobot v3.0, v2.1 and v2.0 folders, diffusion_policy's zarr replay buffers and robomimic's HDF5 files. Reads all frames, or
+/// some episodes of a large set, and says so.
 #[derive(Args)]
 pub struct Info {
-    /// The folder (LeRobot: the one that holds `meta/` and `data/`; zarr) or the HDF5 file
+    /// The data set: a LeRobot folder (which holds `meta/` and `data/`), a zarr folder, or an HDF5 file
+    #[arg(value_name = "SET")]
     dir: PathBuf,
 
     /// Read all frames, and report numbers that are NaN or infinite
@@ -27,29 +31,58 @@ pub struct Info {
     json: bool,
 }
 
-impl Info {
-    pub fn run(self) -> anyhow::Result<ExitCode> {
-        let dataset = Dataset::open(&self.dir)?;
-        let non_finite = if self.check { Some(dataset.check()?) } else { None };
-        let lengths = (0..dataset.episode_count()).filter_map(|episode| dataset.episode_length(episode));
-        let length = Lengths::of(lengths.collect());
-        if self.json {
-            output::print_json(&Report { info: dataset.info(), length, non_finite })?;
-        } else {
-            print(&self.dir, &dataset, length, non_finite.as_deref());
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
 #[derive(Serialize)]
 struct Report<'a> {
     #[serde(flatten)]
     info: &'a DatasetInfo,
     /// Frames of an episode.
     length: Lengths,
+    /// Features that are listed and not read, each with its type.
+    passed_over: Vec<String>,
+    /// `None` when the frames cannot be read.
+    sketch: Option<Sketch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     non_finite: Option<Vec<NonFinite>>,
+}
+
+/// What the numbers are.
+#[derive(Serialize)]
+struct Sketch {
+    /// How many episodes it was made from.
+    episodes: usize,
+    features: Vec<FeatureSummary>,
+}
+
+impl Info {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let dataset = Dataset::open(&self.dir)?;
+        let non_finite = if self.check { Some(dataset.check()?) } else { None };
+        let lengths = (0..dataset.episode_count()).filter_map(|episode| dataset.episode_length(episode));
+        let length = Lengths::of(lengths.collect());
+        let sampled = sketch::sampled(&dataset);
+        let bar = output::progress(100, "% of the features");
+        let mut progress = |share: f64| bar.set_position((100.0 * share) as u64);
+        let summaries = summarise(&dataset, &sampled, sketch::BINS, &mut progress);
+        bar.finish_and_clear();
+        // What the metadata say is worth showing all the same.
+        let sketch = match summaries {
+            Ok(features) => Some(Sketch { episodes: sampled.len(), features }),
+            Err(error) => {
+                eprintln!("warning: the frames cannot be read: {error}");
+                None
+            }
+        };
+        let info = dataset.info();
+        let passed_over =
+            info.passed_over().map(|feature| format!("{} ({})", feature.name, feature.dtype)).collect();
+        let report = Report { info, length, passed_over, sketch, non_finite };
+        if self.json {
+            output::print_json(&report)?;
+        } else {
+            print(&self.dir, &report);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// Frames of an episode.
@@ -69,48 +102,55 @@ impl Lengths {
     }
 }
 
-fn print(dir: &Path, dataset: &Dataset, lengths: Lengths, non_finite: Option<&[NonFinite]>) {
-    let info = dataset.info();
-    let rate = info.fps.map(|fps| format!(" at {fps} Hz ({:.1} min)", info.frames as f64 / fps / 60.0));
+fn print(dir: &Path, report: &Report) {
+    let Report { info, length, passed_over, sketch, non_finite } = report;
     say!("{} ({})", dir.display(), info.format);
+    let rate = match info.fps {
+        Some(fps) => format!("at {fps} Hz ({:.1} min)", info.frames as f64 / fps / 60.0),
+        None => "at a rate that it does not state".into(),
+    };
+    let Lengths { min, median, max } = length;
+    let frames = info.frames;
     say!(
-        "{} episodes, {} frames{}; an episode is {} to {} frames long (median {})",
-        info.episodes,
-        info.frames,
-        rate.unwrap_or_else(|| ", at a rate that the set does not state".into()),
-        lengths.min,
-        lengths.max,
-        lengths.median
+        "{} episodes, {frames} frames {rate}; an episode is {min} to {max} frames long (median {median})",
+        info.episodes
     );
     if let Some(robot) = &info.robot_type {
         say!("robot: {robot}");
     }
-    for task in &info.tasks {
-        say!("task: {task}");
+    info.tasks.iter().for_each(|task| say!("task: {task}"));
+    for split in &info.splits {
+        say!("part `{}`: {} episodes", split.name, split.episodes.len());
     }
-    // A set without statistics is a set all the same.
-    let stats = dataset.stats().unwrap_or_default();
-    let mut table = output::table(["feature", "type", "shape", "least", "greatest", "names"]);
-    for feature in &info.features {
-        let stats = stats.get(&feature.name);
+    let mut table =
+        output::table(["feature", "type", "shape", "least", "greatest", "from least to greatest", "names"]);
+    for feature in info.features.iter().filter(|feature| feature.is_numeric()) {
+        let features = sketch.iter().flat_map(|sketch| &sketch.features);
+        let summary = features.into_iter().find(|summary| summary.feature == feature.name);
         let shape: Vec<String> = feature.shape.iter().map(ToString::to_string).collect();
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+        let extreme = |list: fn(&FeatureSummary) -> &Vec<f64>, pick: fn(f64, f64) -> f64| {
+            let value = summary.and_then(|summary| list(summary).iter().copied().reduce(pick));
+            right(value.map_or_else(String::new, rounded))
+        };
         table.add_row([
             Cell::new(&feature.name),
             Cell::new(&feature.dtype),
             right(shape.join(" x ")),
-            right(extreme(stats, |stats| &stats.min, f64::min)),
-            right(extreme(stats, |stats| &stats.max, f64::max)),
+            extreme(|summary| &summary.stats.min, f64::min),
+            extreme(|summary| &summary.stats.max, f64::max),
+            Cell::new(summary.map_or_else(String::new, sketch::of_feature)),
             Cell::new(shortened(&feature.names)),
         ]);
     }
     say!("{table}");
-    let passed_over: Vec<_> =
-        info.passed_over().map(|feature| format!("{} ({})", feature.name, feature.dtype)).collect();
+    if let Some(sketch) = sketch.as_ref().filter(|sketch| sketch.episodes < info.episodes) {
+        say!("the numbers are those of {} episodes, evenly spread; the set is large", sketch.episodes);
+    }
     if !passed_over.is_empty() {
         say!("listed and not read, for they hold no numbers: {}", passed_over.join(", "));
     }
-    match non_finite {
+    match non_finite.as_deref() {
         None => {}
         Some([]) => say!("all numbers are finite"),
         Some(found) => found.iter().for_each(|found| {
@@ -123,16 +163,6 @@ fn print(dir: &Path, dataset: &Dataset, lengths: Lengths, non_finite: Option<&[N
             );
         }),
     }
-}
-
-/// The least or greatest of a feature's numbers, if the set states them.
-fn extreme(
-    stats: Option<&FeatureStats>,
-    list: impl Fn(&FeatureStats) -> &Vec<f64>,
-    pick: impl Fn(f64, f64) -> f64,
-) -> String {
-    let value = stats.and_then(|stats| list(stats).iter().copied().reduce(pick));
-    value.map_or_else(String::new, |value| format!("{}", (value * 1e4).round() / 1e4))
 }
 
 fn shortened(names: &[String]) -> String {

@@ -64,7 +64,8 @@ impl View {
         }
         let mut scenes = Scenes::of(&set, &features);
         let signals = features.iter().map(|feature| signal(feature)).collect();
-        let name = format!("nudge dataset view {}", self.set.display());
+        let folder = self.set.file_name().unwrap_or(self.set.as_os_str());
+        let name = format!("nudge dataset view {}", folder.to_string_lossy());
         let mut view = match &self.rrd {
             Some(path) => SignalView::to_file(path, &name, signals, scenes.are_known())?,
             None => SignalView::connect(self.viewer()?, &name, signals, scenes.are_known())?,

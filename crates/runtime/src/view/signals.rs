@@ -23,6 +23,9 @@ use super::{FINISH_TIMEOUT, ViewError, file_sink, recording, viewer_sink};
 const SIGNALS: &str = "signals";
 const PAIRS: &str = "pairs";
 
+/// Plots that are large enough to be read side by side.
+const PLOTS: usize = 8;
+
 /// An action in front of what it moves.
 const COMMANDED: [u8; 3] = [255, 140, 0];
 const OBSERVED: [u8; 3] = [65, 105, 225];
@@ -75,7 +78,7 @@ impl SignalView {
         scene: bool,
     ) -> Result<Self, ViewError> {
         let pairs = pairs(&signals);
-        let recording = recording(sink, batches, name, blueprint(name, &signals, &pairs, scene))?;
+        let recording = recording(sink, batches, name, blueprint(&signals, &pairs, scene))?;
         let view = Self { recording, signals, pairs, shapes: Vec::new(), begins_secs: 0.0, ends_secs: 0.0 };
         view.name_curves().map_err(incomplete)?;
         Ok(view)
@@ -231,7 +234,7 @@ fn pairs(signals: &[Signal]) -> Vec<(usize, usize)> {
 
 /// The world at left, if there is one; at right a plot for each number that is commanded and observed, and behind it all
 /// features; below what each episode is.
-fn blueprint(name: &str, signals: &[Signal], pairs: &[(usize, usize)], scene: bool) -> Blueprint {
+fn blueprint(signals: &[Signal], pairs: &[(usize, usize)], scene: bool) -> Blueprint {
     let plot = |name: &str, origin: EntityPath| TimeSeriesView::new(name).with_origin(origin);
     let mut tabs: Vec<ContainerLike> = Vec::new();
     for (action, observation) in pairs {
@@ -240,17 +243,14 @@ fn blueprint(name: &str, signals: &[Signal], pairs: &[(usize, usize)], scene: bo
             .numbers
             .iter()
             .enumerate()
-            .map(|(place, number)| plot(number, path(PAIRS, &[&action.name, &place.to_string()])).into());
-        let columns = if action.numbers.len() > 4 { 2 } else { 1 };
-        let grid = Grid::new(plots.collect::<Vec<ContainerLike>>()).with_grid_columns(columns);
-        tabs.push(grid.with_name(format!("{} beside {}", action.name, observation.name)).into());
+            .map(|(place, number)| plot(number, path(PAIRS, &[&action.name, &place.to_string()])));
+        pages(&mut tabs, &format!("{} beside {}", action.name, observation.name), plots.collect());
     }
-    let plots = signals.iter().map(|signal| plot(&signal.name, path(SIGNALS, &[&signal.name])).into());
-    let all = Grid::new(plots.collect::<Vec<ContainerLike>>()).with_grid_columns(2);
-    tabs.push(all.with_name("every feature").into());
+    let all = signals.iter().map(|signal| plot(&signal.name, path(SIGNALS, &[&signal.name])));
+    pages(&mut tabs, "features", all.collect());
     let curves: ContainerLike = Tabs::new(tabs).into();
     let upper: ContainerLike = if scene {
-        let world = Spatial2DView::new(name).with_origin(WORLD);
+        let world = Spatial2DView::new("scene").with_origin(WORLD);
         Horizontal::new([world.into(), curves]).with_column_shares([2.0, 3.0]).into()
     } else {
         curves
@@ -262,6 +262,21 @@ fn blueprint(name: &str, signals: &[Signal], pairs: &[(usize, usize)], scene: bo
         .with_time_panel(time.with_state(PanelState::Collapsed))
         .with_blueprint_panel(BlueprintPanel::from_state(PanelState::Collapsed))
         .with_selection_panel(SelectionPanel::from_state(PanelState::Collapsed))
+}
+
+/// Tabs of a few plots each.
+fn pages(tabs: &mut Vec<ContainerLike>, name: &str, plots: Vec<TimeSeriesView>) {
+    let several = plots.len() > PLOTS;
+    let mut plots = plots.into_iter().map(ContainerLike::from).peekable();
+    let mut first = 1;
+    while plots.peek().is_some() {
+        let page: Vec<ContainerLike> = plots.by_ref().take(PLOTS).collect();
+        let last = first + page.len() - 1;
+        let columns = if page.len() > PLOTS / 2 { 2 } else { 1 };
+        let name = if several { format!("{name} {first}-{last}") } else { name.to_owned() };
+        tabs.push(Grid::new(page).with_grid_columns(columns).with_name(name).into());
+        first = last + 1;
+    }
 }
 
 /// A path of parts that may hold any characters.

@@ -11,7 +11,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NUDGE: &str = env!("CARGO_BIN_EXE_nudge");
 
 /// Runs a program in a pseudo-terminal of 80 x 24. `keys` are pressed 50 ms apart once the picture is there; what the
-/// terminal got goes to standard output, and the exit code is the program's. It ends after a minute in any case.
+/// terminal got goes to standard output, and the exit code is the program's. The key `KILL` kills it with -9 once it has
+/// said that an episode is saved. It ends after a minute in any case.
 const TERMINAL: &str = r#"
 import fcntl, os, pty, select, struct, sys, termios, time
 keys, command = sys.argv[1].encode().decode("unicode_escape").encode("latin-1").split(b"|"), sys.argv[2:]
@@ -32,7 +33,13 @@ while time.monotonic() - begun < 60:
         seen += data
     ready = "▀".encode() in seen and b"Esc ends" in seen
     if ready and keys and (pressed is None or time.monotonic() - pressed > 0.05):
-        os.write(terminal, keys.pop(0))
+        if keys[0] == b"KILL" and b"saved episode" not in seen:
+            continue
+        key = keys.pop(0)
+        if key == b"KILL":
+            os.kill(child, 9)
+        else:
+            os.write(terminal, key)
         pressed = time.monotonic()
 else:
     os.kill(child, 9)
@@ -91,6 +98,52 @@ fn keys_drive_the_robot_and_what_was_done_is_a_set_that_replays() {
     let seeds: Vec<_> = replayed.as_array().unwrap().iter().map(|episode| episode["seed"].as_u64()).collect();
     assert_eq!(seeds, [Some(0), Some(1)]);
     assert_eq!(replayed[1]["execution"]["largest_deviation"], 0.0, "{replayed}");
+}
+
+#[test]
+fn what_was_saved_is_there_when_the_program_is_killed_and_nobody_else_records_into_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = folder.path().join("set");
+    let out = set.to_str().unwrap();
+    let Some(python) = python("import pty, fcntl, termios") else {
+        println!("skipped: no python3 with a module for pseudo-terminals");
+        return;
+    };
+    let right = r"\x1b[C|".repeat(8);
+    let killed = |keys: &str| {
+        let command = ["-c", TERMINAL, keys, NUDGE, "teleop", "push_t", "--out", out, "--rate", "4"];
+        let output = Command::new(&python).args(command).output().unwrap();
+        // Minus 9, as far as an exit code tells it.
+        assert_eq!(output.status.code(), Some(247), "{}", String::from_utf8_lossy(&output.stdout));
+    };
+    let seeds = || {
+        let replayed = json_of(&["replay", out, "--json"]);
+        let deviations = replayed.as_array().unwrap().iter().map(|e| &e["execution"]["largest_deviation"]);
+        assert!(deviations.into_iter().all(|deviation| *deviation == 0.0), "{replayed}");
+        replayed.as_array().unwrap().iter().map(|e| e["seed"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    // One is saved, the next is in progress.
+    killed(&format!(r"{right}\r|{right}KILL"));
+    assert!(set.join("meta/recording.lock").is_file());
+    assert_eq!(seeds(), [0]);
+    killed(&format!(r"{right}\r|KILL"));
+    assert_eq!(seeds(), [0, 1]);
+    press(&format!(r"{right}\r|\x1b"), out);
+    assert_eq!(seeds(), [0, 1, 2]);
+    assert!(!set.join("meta/recording.lock").exists() && set.join("SHA256SUMS").is_file());
+
+    let other = nudge_dataset::Dataset::open(&set).unwrap();
+    let note = nudge_dataset::recording_note(&other).unwrap();
+    let recording = nudge_dataset::Recording {
+        instruction: "push".into(),
+        robot_type: Some("simulated".into()),
+        setup: note.setup.clone(),
+    };
+    let _held = nudge_dataset::EpisodeAppender::open(&set, &note.task, &note.interface, recording).unwrap();
+    let output =
+        Command::new(NUDGE).args(["teleop", "push_t", "--out", out]).stdin(Stdio::null()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("another program records into"), "{error}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nudge_dataset::{Dataset, Table};
+use nudge_dataset::{Column, Dataset, DatasetAppender, FeatureInfo, Table, WriteSpec, write_sums};
 
 /// A folder of the shared data, or `None` (said aloud) when it is not there.
 fn shared(folder: &str) -> Option<PathBuf> {
@@ -80,6 +80,62 @@ fn all_frames_read_in_less_than_a_third_of_a_second() {
         .unwrap();
     println!("25,650 frames opened and read in {best:?}");
     assert!(best.as_secs_f64() < 0.3, "{best:?}");
+}
+
+/// Checksums are checked in the time that there is; and a genuine set can be gone on with.
+#[test]
+fn with_checksums_it_is_read_as_fast_and_it_grows_by_episodes_of_ours() {
+    let Some(source) = shared("push_t_human/lerobot_v3.0") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("set");
+    for file in [
+        "data/chunk-000/file-000.parquet",
+        "meta/episodes/chunk-000/file-000.parquet",
+        "meta/info.json",
+        "meta/stats.json",
+        "meta/tasks.parquet",
+    ] {
+        std::fs::create_dir_all(dir.join(file).parent().unwrap()).unwrap();
+        std::fs::write(dir.join(file), std::fs::read(source.join(file)).unwrap()).unwrap();
+    }
+    write_sums(&dir).unwrap();
+    let read = |dir: &Path| Dataset::open(dir).unwrap().read_all(&FEATURES).unwrap();
+    let fastest = |dir: &Path| {
+        let timed = |_| {
+            let begun = Instant::now();
+            assert_eq!(read(dir).len(), 206);
+            begun.elapsed()
+        };
+        (0..5).map(timed).min().unwrap()
+    };
+    let (with, without) = (fastest(&dir), fastest(&source));
+    println!("25,650 frames opened and read in {with:?} with checksums, {without:?} without");
+    assert!(with.as_secs_f64() < 0.3, "{with:?}");
+
+    let info = Dataset::open(&dir).unwrap().info().clone();
+    let features: Vec<FeatureInfo> = info.features[..info.features.len() - 5].to_vec();
+    let spec = WriteSpec { fps: 10.0, robot_type: info.robot_type.clone(), features: features.clone() };
+    let mut set = DatasetAppender::open(&dir, spec).unwrap();
+    let column = |feature: &FeatureInfo| match feature.dtype.as_str() {
+        "bool" => Column::Bool(vec![false; 3 * feature.dim()]),
+        _ => Column::Float32(vec![0.25; 3 * feature.dim()]),
+    };
+    let columns: Vec<Column> = features.iter().map(column).collect();
+    let begun = Instant::now();
+    assert_eq!(set.push("push it back", &[0.0, 0.1, 0.2], &columns).unwrap(), 207);
+    println!("an episode behind it in {:?}", begun.elapsed());
+    drop(set);
+    let grown = Dataset::open(&dir).unwrap();
+    assert_eq!((grown.frame_count(), grown.info().tasks.len()), (25_653, 2));
+    assert_eq!(bits(&grown.read_all(&FEATURES).unwrap()[..206]), bits(&read(&source)));
+    let stats = [&dir, &source].map(|dir| Dataset::open(dir).unwrap().stats().unwrap());
+    let [ours, theirs] = stats.map(|stats| stats["action"].clone());
+    assert_eq!((ours.count, ours.min), (vec![25_653], vec![0.25; 2]));
+    assert_eq!(ours.max, theirs.max);
+    // Weighted by frames, as LeRobot aggregates: one part of which all numbers are 0.25.
+    for (ours, theirs) in ours.mean.iter().chain(&ours.q90).zip(theirs.mean.iter().chain(&theirs.q90)) {
+        assert!((ours - (theirs * 25_650.0 + 0.25 * 3.0) / 25_653.0).abs() < 1e-9, "{ours} {theirs}");
+    }
 }
 
 #[test]

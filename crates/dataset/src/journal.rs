@@ -68,6 +68,15 @@ impl Journal {
         files: &[(String, Vec<u8>)],
         drop: &[String],
     ) -> Result<(), DatasetError> {
+        let committed = self.try_commit(files, drop);
+        if committed.is_err() {
+            // A full disk is not to be kept full; what cannot be removed is removed when the recording goes on.
+            std::mem::drop(fs::remove_dir_all(self.root.join(PARTIAL)));
+        }
+        committed
+    }
+
+    fn try_commit(&mut self, files: &[(String, Vec<u8>)], drop: &[String]) -> Result<(), DatasetError> {
         self.begin()?;
         let (partial, absent) = (self.root.join(PARTIAL), ABSENT.to_owned());
         fs::create_dir_all(&partial).map_err(DatasetError::io(&partial))?;

@@ -10,7 +10,7 @@ use crate::error::Damage;
 use crate::lerobot::LeRobot;
 use crate::replay_buffer::ReplayBuffer;
 use crate::robomimic::Robomimic;
-use crate::{DatasetError, DatasetInfo, FeatureInfo, FeatureStats, stats};
+use crate::{DatasetError, DatasetInfo, FeatureInfo, FeatureStats, stats, sums};
 
 /// Numbers of many episodes, `[episode][feature]`, each row-major `[T, D]`.
 pub(crate) type Numbers<T> = Vec<Vec<Vec<T>>>;
@@ -93,6 +93,10 @@ fn kind_of(path: &Path) -> Result<Kind, DatasetError> {
         Ok(Kind::LeRobot)
     } else if path.is_dir() && ReplayBuffer::is_at(path) {
         Ok(Kind::ReplayBuffer)
+    } else if path.join(sums::MARKER).is_file() {
+        let problem = "a recording into it was cut off, or is going on, before its first episode: record into it again, or \
+                       remove it";
+        Err(not_a_set(problem.into()))
     } else if path.is_dir() {
         Err(not_a_set(match set_below(path, 3) {
             Some(inner) => format!("it has no meta/info.json, but one within it has: point at {}", inner.display()),

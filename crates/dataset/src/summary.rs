@@ -178,6 +178,13 @@ pub fn write_stats(set: &Dataset, computed: &[FeatureSummary]) -> Result<(), Dat
             set.format()
         )));
     }
+    if set.is_recording() {
+        return Err(DatasetError::request(format!(
+            "{} is being recorded, or its recording was cut off; record into it again first, or make another of it with \
+             `nudge dataset convert`",
+            set.root().display()
+        )));
+    }
     let known: Map<String, Value> =
         fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let mut stats = Map::new();

@@ -30,7 +30,8 @@ const SIDE_BY_SIDE: usize = 256;
 /// achieve the task are kept, as demonstrations are, unless --all. What is recorded is exactly what was done, so
 /// `nudge replay` gives it back to the bit, and the same command gives the same set.
 ///
-/// Many machines can share the work: see --shard.
+/// The folder appears when it is whole: a command that was killed leaves nothing, and is run again. Many machines can share
+/// the work, and what is killed is one part then: see --shard.
 #[derive(Args)]
 pub struct Record {
     /// The simulated task

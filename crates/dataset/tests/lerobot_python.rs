@@ -109,10 +109,9 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to)
-        } else {
-            drop(fs::copy(entry.path(), to).unwrap())
+        match entry.path() {
+            folder if folder.is_dir() => copy(&folder, &to),
+            file => fs::write(to, fs::read(file).unwrap()).unwrap(),
         }
     }
 }

@@ -147,3 +147,13 @@ fn bf16(value: f32) -> u16 {
     }
     ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }
+
+/// The nearest of the 255 whole multiples of `scale`.
+fn int8(value: f32, scale: f32) -> i8 {
+    if scale > 0.0 { (value / scale).round() as i8 } else { 0 }
+}
+
+/// The largest magnitude; not a number if any is none.
+fn largest(values: impl Iterator<Item = f32>) -> f32 {
+    f32::from_bits(values.map(|value| value.abs().to_bits()).max().unwrap_or(0))
+}

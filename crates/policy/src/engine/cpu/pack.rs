@@ -7,7 +7,7 @@ use super::pool::Pool;
 use super::signal::{Signal, padded};
 use super::sweep::Sweep;
 use super::tile::Tile;
-use crate::engine::bf16;
+use crate::engine::{bf16, int8, largest};
 
 /// A convolution with packed weights.
 pub(super) struct Convolution {
@@ -229,10 +229,9 @@ impl Packed {
                                     place.copy_from_slice(&bf16(value).to_le_bytes());
                                 }
                                 Lines::Int8Pairs => {
-                                    let scale = scales.numbers::<f32>()[output];
-                                    let steps = if scale > 0.0 { (value / scale).round() } else { 0.0 };
-                                    place[0] = (steps as i8) as u8;
-                                    *sum += steps.abs() as u64;
+                                    let steps = int8(value, scales.numbers::<f32>()[output]);
+                                    place.copy_from_slice(&steps.to_le_bytes());
+                                    *sum += u64::from(steps.unsigned_abs());
                                 }
                             }
                         }
@@ -243,9 +242,4 @@ impl Packed {
         let largest_sum = sums.into_iter().max().unwrap_or(0);
         Self { weights, scales, largest_sum }
     }
-}
-
-/// The largest magnitude; not a number if any is none.
-fn largest(values: impl Iterator<Item = f32>) -> f32 {
-    f32::from_bits(values.map(|value| value.abs().to_bits()).max().unwrap_or(0))
 }

@@ -1,7 +1,7 @@
 //! What the plan kernel reads, field by field as `plan.cu` declares it.
 
 /// Room for (tap, part) pairs of a convolution and of the shortcut beside it.
-pub(super) const ENTRIES: usize = 18;
+pub(super) const ENTRIES: usize = 36;
 
 /// A device address.
 pub(super) type Address = u64;
@@ -69,8 +69,8 @@ pub(super) struct Phase {
     pub by_positions: u32,
     pub by_columns: u32,
     pub by_range: u32,
-    pub shift: [[i32; ENTRIES]; 2],
-    pub part: [i32; ENTRIES],
+    pub shift: [[i8; ENTRIES]; 2],
+    pub part: [i8; ENTRIES],
 }
 
 #[repr(C)]

@@ -12,6 +12,7 @@ use cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg};
 
 use self::film::FilmTables;
 use self::layout::{ENTRIES, Phase, Plan, Step};
+use self::pack::Form;
 use self::program::{Packed, Program};
 use super::{HostNetwork, PlanEngine, Precision};
 use crate::PolicyFailure;
@@ -20,8 +21,8 @@ use crate::cuda_train::BatchPlans;
 use crate::sampler::{SamplerStep, draws};
 
 const SOURCE: &str = include_str!("plan.cu");
-/// Tiles of 512 bytes in one copy from memory to a block's ring.
-const CHUNK: usize = 64;
+/// Weights in one copy from memory to a block's ring.
+const CHUNK_BYTES: usize = 32 << 10;
 /// Threads of a block that compute; one more warp copies weights.
 const CONSUMERS: usize = 256;
 /// Samples in one launch; what a block holds of the activations grows with them.
@@ -65,22 +66,13 @@ impl CudaEngine {
     /// # Errors
     /// When there is no such GPU, or the network does not fit the kernel.
     pub fn new(network: &HostNetwork, precision: Precision) -> Result<Self, PolicyFailure> {
-        let parts = match precision {
-            Precision::F32 => 3,
-            Precision::Bf16 => 1,
-            Precision::Int8 => {
-                let problem =
-                    "a GPU plans in bf16 or f32, not in int8: reading weights is not what takes its time";
-                return Err(PolicyFailure::Device(problem.into()));
-            }
-        };
         let gpu = Gpu::open(0)?;
         if gpu.capability < 90 {
             let problem =
                 format!("{} is older than compute capability 9.0, which the plan kernel needs", gpu.name);
             return Err(PolicyFailure::Device(problem));
         }
-        let packed = Packed::new(&gpu, network, parts)?;
+        let packed = Packed::new(&gpu, network, Form::of(precision))?;
         let film = FilmTables::new(network, &packed.layers);
         let film_weights = Buffer::from_host(&gpu, &film.of_condition)?;
         let steps_on_device = Buffer::zeroed(&gpu, 0)?;
@@ -94,7 +86,8 @@ impl CudaEngine {
             film_steps,
             launches: (0..=LARGEST_BATCH).map(|_| None).collect(),
             batches: None,
-            network: (parts == 1 && BatchPlans::fits(&gpu, network)).then(|| network.clone()),
+            network: (precision == Precision::Bf16 && BatchPlans::fits(&gpu, network))
+                .then(|| network.clone()),
             gpu,
         })
     }
@@ -131,7 +124,9 @@ impl CudaEngine {
         let fixed = program.x_bytes + moments + scratch * 4 + program.count * size_of::<Phase>() + numbers;
         // A little is left for the barriers.
         let left = gpu.shared_bytes.saturating_sub(fixed + 1024);
-        let stages = (left / (CHUNK * 512)).min(6);
+        let form = self.packed.form;
+        let stage_bytes = CHUNK_BYTES + form.scale_bytes;
+        let stages = (left / stage_bytes).min(6);
         if stages < 2 {
             let problem =
                 format!("the plan kernel needs {fixed} bytes of shared memory and two chunks of weights");
@@ -141,16 +136,18 @@ impl CudaEngine {
             format!("BATCH={batch}"),
             format!("COLUMNS={columns}"),
             format!("N_TILES={tiles}"),
-            format!("PARTS={}", self.packed.parts),
+            format!("X_PARTS={}", form.input_parts()),
+            format!("TILE_BYTES={}", form.tile_bytes),
+            format!("SCALE_BYTES={}", form.scale_bytes),
             format!("STAGES={stages}"),
-            format!("CHUNK={CHUNK}"),
+            format!("CHUNK={}", CHUNK_BYTES / form.tile_bytes),
             format!("ROUNDS={}", program.rounds),
             format!("CLUSTER={}", self.packed.cluster),
             format!("CONSUMERS={}", CONSUMERS),
             format!("ENTRIES={ENTRIES}"),
         ];
         let module = Module::compile(gpu, "plan", SOURCE, &defines)?;
-        let shared_bytes = fixed + stages * CHUNK * 512;
+        let shared_bytes = fixed + stages * stage_bytes;
         let items = self.packed.cuts.iter().map(|cut| cut.items()).max().unwrap_or(1);
         let sample = self.packed.predicted * self.packed.action_dim;
         let draws = draws(&self.steps);
@@ -172,7 +169,7 @@ impl CudaEngine {
 
 impl PlanEngine for CudaEngine {
     fn precision(&self) -> Precision {
-        if self.packed.parts == 3 { Precision::F32 } else { Precision::Bf16 }
+        self.packed.form.precision
     }
 
     fn largest_batch(&self) -> usize {

@@ -6,16 +6,22 @@
 // channels. Each block writes its partial sums, and whoever reads them next adds them up, normalises, and applies Mish,
 // FiLM and the shortcut while it loads them: one barrier over the grid a layer, and no other pass over memory.
 //
-// Defined from outside: BATCH samples, COLUMNS = BATCH * Tp, N_TILES = ceil(COLUMNS / 8), PARTS (1: bf16; 3: f32 as
-// sums of two bf16, with three products), STAGES of CHUNK tiles in the ring, ROUNDS of loads that the largest input takes,
-// CLUSTER (blocks, or 0 where they are too many to be one cluster), CONSUMERS (threads that compute), ENTRIES as in Phase.
+// Tensor cores multiply bf16 and add in f32. Weights of 8 bits become bf16 on the way from the ring, which holds them
+// exactly, and an item's sums are multiplied with the scales of their rows. An f32 is the sum of three bf16, and a product of
+// two f32 the sum of six.
+//
+// Defined from outside: BATCH samples, COLUMNS = BATCH * Tp, N_TILES = ceil(COLUMNS / 8), X_PARTS (bf16 that a number of the
+// input is the sum of), TILE_BYTES of 16 by 16 weights, SCALE_BYTES behind the last tile of an item (0 where weights are
+// bf16), STAGES of CHUNK tiles in the ring, ROUNDS of loads that the largest input takes, CLUSTER (blocks, or 0 where they
+// are too many to be one cluster), CONSUMERS (threads that compute), ENTRIES as in Phase.
 
 typedef unsigned int u32;
 typedef unsigned short u16;
 typedef unsigned long long u64;
 
 constexpr int WARPS = CONSUMERS / 32;
-constexpr int X_PARTS = PARTS == 3 ? 2 : 1;
+// The tiles of a chunk, and the scales that follow the last tile.
+constexpr int STAGE_BYTES = CHUNK * TILE_BYTES + SCALE_BYTES;
 
 // Where the input of a layer comes from: sums of partial products, `[splits][channels][columns]`.
 struct Source {
@@ -36,7 +42,8 @@ struct Source {
 
 struct Phase {
     Source source[2];
-    const uint4* weights;        // [items][tiles][32 lanes], in the register order of the tensor cores
+    // [items][tiles][32 lanes], in the register order of the tensor cores, then the item's scales.
+    const unsigned char* weights;
     float* out;                  // [splits][rows][columns]
     float* out_shortcut;         // the same for the 1x1 convolution that runs along, or null
     int sources;
@@ -53,8 +60,8 @@ struct Phase {
     int all_entries;             // with those of the shortcut
     int sampled;                 // the input is the noisy sample
     u32 by_quads, by_group, by_positions, by_columns, by_range; // for `divide`: length / 4, a group's quads, ...
-    int shift[2][ENTRIES];       // input time minus stride * position, by parity and entry
-    int part[ENTRIES];           // which part of the input an entry reads
+    signed char shift[2][ENTRIES]; // input time minus stride * position, by parity and entry
+    signed char part[ENTRIES];   // which part of the input an entry reads
 };
 
 struct Step {
@@ -189,10 +196,32 @@ __device__ __forceinline__ void multiply(float* sums, uint4 a, u32 b0, u32 b1) {
         : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }
 
+// Two 8-bit integers of `bytes` as bf16. Behind 0x43, the seven low bits are the mantissa of 128 to 255; the sign bit is
+// worth 128 less, and there it makes 256 of 128.
+__device__ __forceinline__ u32 to_bf16(u32 bytes, u32 selector) {
+    u32 both = __byte_perm(bytes, 0x43434343u, selector), result;
+    asm("sub.rn.bf16x2 %0, %1, %2;" : "=r"(result) : "r"(both & 0xff7fff7fu), "r"(both & 0xff80ff80u));
+    return result;
+}
+
+// This lane's weights of a tile.
+__device__ __forceinline__ uint4 load_weights(const unsigned char* tile, int lane) {
+#if SCALE_BYTES
+    uint2 bytes = ((const uint2*)tile)[lane];
+    return make_uint4(to_bf16(bytes.x, 0x4140), to_bf16(bytes.x, 0x4342), to_bf16(bytes.y, 0x4140),
+                      to_bf16(bytes.y, 0x4342));
+#else
+    return ((const uint4*)tile)[lane];
+#endif
+}
+
 __device__ __forceinline__ void store_input(u16* x, int part_stride, int at, float value) {
-    u16 high = to_bf16(value);
-    x[at] = high;
-    if (X_PARTS == 2) x[part_stride + at] = to_bf16(value - from_bf16(high));
+#pragma unroll
+    for (int part = 0; part < X_PARTS; part++) {
+        u16 bits = to_bf16(value);
+        x[part * part_stride + at] = bits;
+        value -= from_bf16(bits);
+    }
 }
 
 // The sample that step `step` begins with; that of `step_count` is the plan.
@@ -421,19 +450,22 @@ __device__ __forceinline__ void write_sums(const Phase& phase, int item, float (
 }
 
 __device__ __forceinline__ void multiply_item(const Phase& phase, int item, const u16* x, const int* offsets, const Ready& ready,
-                              const uint4* ring, u64* full, u64* empty, u32& chunk, float* scratch) {
+                              const unsigned char* ring, u64* full, u64* empty, u32& chunk, float* scratch) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int blocks = phase.range / 16, tiles_across = (BATCH * phase.positions + 7) / 8;
     // Two chains of sums while there are few columns: one product need not wait for the last.
     constexpr int CHAINS = N_TILES <= 4 ? 2 : 1, UNROLL = N_TILES <= 4 ? 32 / WARPS : 1;
     float sums[CHAINS][N_TILES][4] = {}, shortcut[N_TILES][4] = {};
+#if SCALE_BYTES
+    float scales[4];             // of this lane's two rows, for the convolution and for the shortcut
+#endif
     int entry = 0, block = warp;
     while (block >= blocks) block -= blocks, entry++;
     for (int tile0 = 0; tile0 < phase.tiles; tile0 += CHUNK, chunk++) {
         u32 stage = chunk % STAGES;
         int end = min(CHUNK, phase.tiles - tile0);
         barrier_wait(&full[stage], (chunk / STAGES) & 1);
-        const uint4* weights = ring + stage * CHUNK * 32 + lane;
+        const unsigned char* weights = ring + stage * STAGE_BYTES;
         for (int tile = warp; tile < end; tile += UNROLL * WARPS) {
             uint4 a[UNROLL];
             u32 b0[UNROLL][N_TILES], b1[UNROLL][N_TILES];
@@ -441,7 +473,7 @@ __device__ __forceinline__ void multiply_item(const Phase& phase, int item, cons
 #pragma unroll
             for (int u = 0; u < UNROLL; u++) {
                 if (tile + u * WARPS < end) {
-                    a[u] = weights[(tile + u * WARPS) * 32];
+                    a[u] = load_weights(weights + (tile + u * WARPS) * TILE_BYTES, lane);
                     int offset = offsets[entry] + block * 16;
                     main[u] = entry < phase.entries;
 #pragma unroll
@@ -466,6 +498,13 @@ __device__ __forceinline__ void multiply_item(const Phase& phase, int item, cons
                             multiply(shortcut[j], a[u], b0[u][j], b1[u][j]);
                     }
         }
+#if SCALE_BYTES
+        if (tile0 + CHUNK >= phase.tiles) {
+            const float* of_rows = (const float*)(weights + end * TILE_BYTES) + lane / 4;
+#pragma unroll
+            for (int i = 0; i < 4; i++) scales[i] = of_rows[8 * i];
+        }
+#endif
         __syncwarp();
         if (lane == 0) barrier_arrive(&empty[stage]);
     }
@@ -474,6 +513,15 @@ __device__ __forceinline__ void multiply_item(const Phase& phase, int item, cons
         for (int j = 0; j < N_TILES; j++)
 #pragma unroll
             for (int i = 0; i < 4; i++) sums[0][j][i] += sums[CHAINS - 1][j][i];
+#if SCALE_BYTES
+#pragma unroll
+    for (int j = 0; j < N_TILES; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            sums[0][j][i] *= scales[i / 2];
+            shortcut[j][i] *= scales[2 + i / 2];
+        }
+#endif
     write_sums(phase, item, sums[0], scratch, phase.out);
     if (phase.out_shortcut) {
         consumers_sync();
@@ -488,8 +536,8 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1)
 #endif
     plan_kernel(const Plan plan) {
     extern __shared__ __align__(128) unsigned char shared[];
-    uint4* ring = (uint4*)shared;
-    u16* x = (u16*)(shared + STAGES * CHUNK * 512);
+    unsigned char* ring = shared;
+    u16* x = (u16*)(shared + STAGES * STAGE_BYTES);
     float2* sums = (float2*)((unsigned char*)x + plan.x_bytes);
     float* scratch = (float*)(sums + ROUNDS * CONSUMERS);
     Phase* phases = (Phase*)(scratch + plan.scratch);
@@ -523,16 +571,17 @@ extern "C" __global__ void __launch_bounds__(CONSUMERS + 32, 1)
 #endif
         for (int step = 0; step < plan.step_count; step++)
             for (int p = 0; p < plan.phase_count; p++) {
-                const uint4* weights = phases[p].weights;
+                const unsigned char* weights = phases[p].weights;
                 int items = phases[p].items, tiles = phases[p].tiles;
                 for (int item = blockIdx.x; item < items; item += gridDim.x)
                     for (int tile0 = 0; tile0 < tiles; tile0 += CHUNK, chunk++) {
                         u32 stage = chunk % STAGES;
                         // A ring that nobody has used is empty: the phase before the first one counts as over.
                         barrier_wait(&empty[stage], ((chunk / STAGES) & 1) ^ 1);
-                        u32 bytes = min(CHUNK, tiles - tile0) * 512;
-                        copy_chunk(ring + (long long)stage * CHUNK * 32,
-                                   weights + ((long long)item * tiles + tile0) * 32, bytes, &full[stage], policy);
+                        u32 bytes =
+                            tile0 + CHUNK < tiles ? CHUNK * TILE_BYTES : (tiles - tile0) * TILE_BYTES + SCALE_BYTES;
+                        long long from = (long long)item * (tiles * TILE_BYTES + SCALE_BYTES) + tile0 * TILE_BYTES;
+                        copy_chunk(ring + stage * STAGE_BYTES, weights + from, bytes, &full[stage], policy);
                     }
             }
         return;

@@ -2,7 +2,7 @@
 
 use super::layers::{Input, Kind, Layer, Layers, Shortcut};
 use super::layout::{ENTRIES, Phase, Source, magic};
-use super::pack::{Cut, input_parts, pack_item};
+use super::pack::{Cut, Form, pack_item};
 use crate::PolicyFailure;
 use crate::cuda::{Buffer, Gpu};
 use crate::engine::HostNetwork;
@@ -16,10 +16,10 @@ const CLUSTER_BYTES: usize = 24 << 20;
 pub(super) struct Packed {
     pub layers: Layers,
     pub cuts: Vec<Cut>,
-    pub parts: usize,
+    pub form: Form,
     /// Blocks that run as one cluster; 0 where the whole device works on a plan.
     pub cluster: usize,
-    weights: Buffer<u16>,
+    weights: Buffer<u8>,
     /// Where each layer's weights begin.
     offsets: Vec<usize>,
     /// Biases, and group norms' scales and shifts, by parameter name.
@@ -46,18 +46,19 @@ pub(super) struct Program {
 impl Packed {
     /// # Errors
     /// When the network has a shape that the kernel does not take, or the device fails.
-    pub fn new(gpu: &Gpu, network: &HostNetwork, parts: usize) -> Result<Self, PolicyFailure> {
+    pub fn new(gpu: &Gpu, network: &HostNetwork, form: Form) -> Result<Self, PolicyFailure> {
         let layers = Layers::new(&network.config, network.predicted, network.action_dim);
         let groups = network.config.n_groups;
-        let cluster = if network.list.count() * 2 * parts <= CLUSTER_BYTES { CLUSTER } else { 0 };
+        let bytes = network.list.count() * form.parts * form.tile_bytes / 256;
+        let cluster = if bytes <= CLUSTER_BYTES { CLUSTER } else { 0 };
         let blocks = if cluster > 0 { cluster } else { gpu.multiprocessors };
         let cuts: Vec<Cut> = layers
             .layers
             .iter()
-            .map(|layer| cut(layer, groups, parts, blocks))
+            .map(|layer| cut(layer, groups, form.parts, blocks))
             .collect::<Result<_, _>>()
             .map_err(PolicyFailure::Device)?;
-        let packed = pack(network, &layers.layers, &cuts, parts);
+        let packed = pack(network, &layers.layers, &cuts, form);
         let mut offsets = vec![0];
         for part in &packed {
             offsets.push(offsets[offsets.len() - 1] + part.len());
@@ -75,7 +76,7 @@ impl Packed {
             vectors: vectors.collect::<Result<_, PolicyFailure>>()?,
             layers,
             cuts,
-            parts,
+            form,
             cluster,
             weights,
             offsets,
@@ -112,7 +113,7 @@ impl Packed {
         let most = |bytes: &dyn Fn(&Layer, &Cut) -> usize| {
             self.layers.layers.iter().zip(&self.cuts).map(|(layer, cut)| bytes(layer, cut)).max().unwrap_or(0)
         };
-        let x_parts = if self.parts == 3 { 2 } else { 1 };
+        let x_parts = self.form.input_parts();
         Ok(Program {
             phases: Buffer::from_host(gpu, &phases)?,
             count: phases.len(),
@@ -138,7 +139,6 @@ impl Packed {
         if layer.inputs.len() == 1 && !sampled {
             source[0].keep = sums[index][2].at(0);
         }
-        let parts = input_parts(self.parts);
         let mut phase = Phase {
             source,
             weights: self.weights.at(self.offsets[index]),
@@ -168,12 +168,12 @@ impl Packed {
             part: [0; ENTRIES],
         };
         for entry in 0..cut.all_entries {
-            phase.part[entry] = parts[entry % self.parts];
+            phase.part[entry] = self.form.input_part(entry);
         }
         for parity in 0..layer.parities() {
             let taps = layer.taps(parity);
             for entry in 0..cut.entries {
-                phase.shift[parity][entry] = taps[entry / self.parts].shift;
+                phase.shift[parity][entry] = taps[entry / self.form.parts].shift as i8;
             }
         }
         phase
@@ -264,8 +264,8 @@ fn cut(layer: &Layer, n_groups: usize, parts: usize, blocks: usize) -> Result<Cu
 }
 
 /// Every layer's weights, its items one behind the other; layers are packed side by side on all cores.
-fn pack(network: &HostNetwork, layers: &[Layer], cuts: &[Cut], parts: usize) -> Vec<Vec<u16>> {
-    let mut packed: Vec<Vec<u16>> = vec![Vec::new(); layers.len()];
+fn pack(network: &HostNetwork, layers: &[Layer], cuts: &[Cut], form: Form) -> Vec<Vec<u8>> {
+    let mut packed: Vec<Vec<u8>> = vec![Vec::new(); layers.len()];
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = || {
@@ -275,9 +275,9 @@ fn pack(network: &HostNetwork, layers: &[Layer], cuts: &[Cut], parts: usize) -> 
             let Some((layer, cut)) = layers.get(index).zip(cuts.get(index)) else { return done };
             let weight = network.get(&format!("{}.weight", layer.name));
             let shortcut = layer.shortcut.as_ref().map(|name| network.get(&format!("{name}.weight")));
-            let mut weights = Vec::with_capacity(cut.items() * cut.tiles() * 256);
+            let mut weights = Vec::with_capacity(cut.items() * form.item_bytes(cut.tiles()));
             for item in 0..cut.items() {
-                pack_item(layer, *cut, item, weight, shortcut, parts, &mut weights);
+                pack_item(layer, *cut, item, [Some(weight), shortcut], form, &mut weights);
             }
             done.push((index, weights));
         }

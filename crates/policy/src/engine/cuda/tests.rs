@@ -161,25 +161,72 @@ fn the_list_of_layers_is_the_graph() {
     }
 }
 
+/// The weights that an item holds, without the zeros that fill it.
+fn unpacked(item: &[u8], cut: pack::Cut, form: pack::Form) -> Vec<f64> {
+    let (tiles, scales) = item.split_at(cut.tiles() * form.tile_bytes);
+    let scales: Vec<f32> =
+        scales.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let entries: Vec<&[u8]> = tiles.chunks_exact(cut.range / 16 * form.tile_bytes).collect();
+    let mut weights = Vec::new();
+    for (index, parts) in entries.chunks_exact(form.parts).enumerate() {
+        for place in 0..cut.range * 16 {
+            let row = place / 8 % 32 / 4 + place / 2 % 2 * 8;
+            let bf16 = |part: &[u8]| u16::from_le_bytes([part[2 * place], part[2 * place + 1]]);
+            weights.push(match form.precision {
+                Precision::Int8 => {
+                    let scale = scales[usize::from(index * form.parts >= cut.entries) * 16 + row];
+                    f64::from(parts[0][place] as i8) * f64::from(scale)
+                }
+                // The parts of a weight are those that the first part of the input is multiplied with.
+                _ => (0..form.parts)
+                    .filter(|part| form.input_part(*part) == 0)
+                    .map(|part| f64::from(f32::from_bits(u32::from(bf16(parts[part])) << 16)))
+                    .sum(),
+            });
+        }
+    }
+    weights.retain(|weight| *weight != 0.0);
+    weights
+}
+
 #[test]
 fn packed_weights_are_the_weights() {
     let network = network(&[16, 32, 64], 3, true);
     let layers = Layers::new(&network.config, 16, 3);
-    for layer in &layers.layers {
-        let cut = pack::Cut::new(layer, &[], 1, 8).unwrap();
-        let weight = network.get(&format!("{}.weight", layer.name));
-        let mut packed = Vec::new();
-        for item in 0..cut.items() {
-            pack::pack_item(layer, cut, item, weight, None, 1, &mut packed);
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        let form = pack::Form::of(precision);
+        for layer in &layers.layers {
+            let cut = pack::Cut::new(layer, &[], form.parts, 8).unwrap();
+            let get = |name: &String| network.get(&format!("{name}.weight"));
+            let given = [Some(get(&layer.name)), layer.shortcut.as_ref().map(get)];
+            let mut is = Vec::new();
+            for item in 0..cut.items() {
+                let mut packed = Vec::new();
+                pack::pack_item(layer, cut, item, given, form, &mut packed);
+                assert_eq!(packed.len(), form.item_bytes(cut.tiles()));
+                is.extend(unpacked(&packed, cut, form));
+            }
+            // Every weight is somewhere, and what fills the tiles is zero. A weight of 8 bits is at most half a step off.
+            let want: Vec<f64> = given
+                .iter()
+                .flatten()
+                .flat_map(|given| given.iter())
+                .map(|weight| match precision {
+                    Precision::Bf16 => {
+                        f64::from(f32::from_bits(u32::from(crate::engine::bf16(*weight)) << 16))
+                    }
+                    _ => f64::from(*weight),
+                })
+                .collect();
+            let sum = |weights: &[f64]| weights.iter().map(|weight| weight.abs()).sum::<f64>();
+            let largest = want.iter().fold(0.0, |largest: f64, weight| largest.max(weight.abs()));
+            let bound = match precision {
+                Precision::Int8 => want.len() as f64 * largest / 254.0,
+                _ => 1e-6 * sum(&want),
+            };
+            let (is, want) = (sum(&is), sum(&want));
+            assert!((is - want).abs() < bound, "{precision:?} {}: {is}, not {want}", layer.name);
         }
-        assert_eq!(packed.len(), cut.items() * cut.tiles() * 256);
-        // Every weight is somewhere, and what fills the tiles is zero.
-        let sum = |values: &mut dyn Iterator<Item = u16>| {
-            values.map(|bits| f64::from(f32::from_bits(u32::from(bits) << 16)).abs()).sum::<f64>()
-        };
-        let (is, want) =
-            (sum(&mut packed.iter().copied()), sum(&mut weight.iter().map(|w| crate::engine::bf16(*w))));
-        assert!((is - want).abs() < 1e-6 * want, "{}: {is}, not {want}", layer.name);
     }
 }
 
@@ -202,7 +249,7 @@ fn the_kernel_plans_as_the_graph_does() {
         (&[256, 512, 1024], 2, true),
     ] {
         let network = network(dims, action_dim, scale);
-        for precision in [Precision::F32, Precision::Bf16] {
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
             // Untrained networks far from the data: what trained ones are held to is room enough.
             let bound = if precision == Precision::F32 { 1e-4 } else { precision.tolerance() };
             let Some(mut engine) = on_gpu(&network, precision) else { return };
@@ -242,9 +289,15 @@ fn output_at(timestep: usize) -> SamplerStep {
 fn one_pass_is_that_of_double_precision() {
     for dims in [&[64, 128, 256][..], &[256, 512, 1024]] {
         let network = network(dims, 2, true);
-        for (precision, batch, bound) in
-            [(Precision::F32, 1, 1e-5), (Precision::Bf16, 1, 1e-2), (Precision::Bf16, 16, 2e-2)]
-        {
+        // Rounding a weight, uniform within its row, to bf16 or to 8 bits moves it by 0.1 or by 0.4 % of its size, and rounding
+        // what it is multiplied with by 0.1 %, thirty layers in a row.
+        for (precision, batch, bound) in [
+            (Precision::F32, 1, 1e-5),
+            (Precision::Bf16, 1, 1e-2),
+            (Precision::Bf16, 16, 2e-2),
+            (Precision::Int8, 1, 2e-2),
+            (Precision::Int8, 2, 2e-2),
+        ] {
             let Some(mut engine) = on_gpu(&network, precision) else { return };
             if batch > engine.largest_batch() {
                 continue;
@@ -275,7 +328,7 @@ fn one_pass_is_that_of_double_precision() {
 fn how_long_plans_take() {
     for dims in [&[64, 128, 256][..], &[256, 512, 1024]] {
         let network = network(dims, 2, true);
-        for precision in [Precision::Bf16, Precision::F32] {
+        for precision in [Precision::Bf16, Precision::Int8, Precision::F32] {
             let Some(mut engine) = on_gpu(&network, precision) else { return };
             engine.set_steps(&steps(SamplerConfig::ddim(10))).unwrap();
             for batch in [1, 2, 8, 32, 256] {

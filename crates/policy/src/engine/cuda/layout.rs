@@ -1,4 +1,4 @@
-//! What the plan kernel reads, field by field as `plan.cu` declares it.
+//! What the plan kernel reads, field by field as `plan/declarations.cu` declares it.
 
 /// Room for (tap, part) pairs of a convolution and of the shortcut beside it.
 pub(super) const ENTRIES: usize = 36;
@@ -67,8 +67,8 @@ pub(super) struct Phase {
     pub by_quads: u32,
     pub by_group: u32,
     pub by_positions: u32,
-    pub by_columns: u32,
-    pub by_range: u32,
+    pub by_blocks: u32,
+    pub by_row_tiles: u32,
     pub shift: [[i8; ENTRIES]; 2],
     pub part: [i8; ENTRIES],
 }

@@ -1,4 +1,4 @@
-//! Plans on an NVIDIA GPU: the whole sampler is one launch of one kernel, which `plan.cu` describes.
+//! Plans on an NVIDIA GPU: the whole sampler is one launch of one kernel, which `plan/declarations.cu` describes.
 
 mod film;
 mod layers;
@@ -20,10 +20,16 @@ use crate::cuda::{Buffer, Gpu, Mapped, Module, failed};
 use crate::cuda_train::BatchPlans;
 use crate::sampler::{SamplerStep, draws};
 
-const SOURCE: &str = include_str!("plan.cu");
+const SOURCE: &str = concat!(
+    include_str!("plan/declarations.cu"),
+    include_str!("plan/machine.cu"),
+    include_str!("plan/input.cu"),
+    include_str!("plan/product.cu"),
+    include_str!("plan/kernel.cu"),
+);
 /// Weights in one copy from memory to a block's ring.
 const CHUNK_BYTES: usize = 32 << 10;
-/// Threads of a block that compute; one more warp copies weights.
+/// Threads of a block that compute; one more warp copies weights, and one speaks with the other blocks.
 const CONSUMERS: usize = 256;
 /// Samples in one launch; what a block holds of the activations grows with them.
 const LARGEST_BATCH: usize = 2;
@@ -241,7 +247,7 @@ impl PlanEngine for CudaEngine {
         };
         let config = LaunchConfig {
             grid_dim: (launch.grid as u32, 1, 1),
-            block_dim: (CONSUMERS as u32 + 32, 1, 1),
+            block_dim: (CONSUMERS as u32 + 64, 1, 1),
             shared_mem_bytes: launch.shared_bytes as u32,
         };
         let mut arguments = self.gpu.stream.launch_builder(&launch.function);

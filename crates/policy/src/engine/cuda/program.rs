@@ -108,7 +108,7 @@ impl Packed {
                 Ok([Buffer::zeroed(gpu, sums)?, Buffer::zeroed(gpu, shortcut)?, Buffer::zeroed(gpu, kept)?])
             })
             .collect::<Result<_, PolicyFailure>>()?;
-        let phases: Vec<Phase> = (0..self.cuts.len()).map(|index| self.phase(index, batch, &sums)).collect();
+        let phases: Vec<Phase> = (0..self.cuts.len()).map(|index| self.phase(index, &sums)).collect();
         let last = self.cuts.len() - 1;
         let most = |bytes: &dyn Fn(&Layer, &Cut) -> usize| {
             self.layers.layers.iter().zip(&self.cuts).map(|(layer, cut)| bytes(layer, cut)).max().unwrap_or(0)
@@ -126,7 +126,7 @@ impl Packed {
         })
     }
 
-    fn phase(&self, index: usize, batch: usize, sums: &[[Buffer<f32>; 3]]) -> Phase {
+    fn phase(&self, index: usize, sums: &[[Buffer<f32>; 3]]) -> Phase {
         let (layer, cut) = (&self.layers.layers[index], self.cuts[index]);
         let mut source = [Source::default(); 2];
         let mut first = 0;
@@ -162,8 +162,8 @@ impl Packed {
                 source.iter().map(|source| source.group as usize).max().unwrap_or(1) * layer.length / 4,
             ),
             by_positions: magic(layer.positions()),
-            by_columns: magic(batch * layer.positions()),
-            by_range: magic(cut.range),
+            by_blocks: magic(cut.range / 16),
+            by_row_tiles: magic(cut.row_tiles),
             shift: [[0; ENTRIES]; 2],
             part: [0; ENTRIES],
         };

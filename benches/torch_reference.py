@@ -203,8 +203,9 @@ def plan_variants(network, tensors, options):
 
     def planner(dtype, compiled, graph):
         model = copy.deepcopy(network).to(device, dtype)
-        # One compiled step, not a plan unrolled into one: that compiles for hours.
-        forward = torch.compile(model, mode="max-autotune-no-cudagraphs") if compiled else model
+        # One compiled step, not a plan unrolled into one: that compiles for hours. Tuning (`max-autotune`) takes minutes, and
+        # leaves the convolutions to the same library.
+        forward = torch.compile(model) if compiled else model
         sample = sampler(forward, tensors["case.steps"])
         condition = torch.zeros(batch, width, device=device, dtype=dtype)
         noise = torch.zeros(draws, batch, length, dim, device=device, dtype=dtype)
@@ -250,7 +251,7 @@ def train_variants(network, tensors, options):
         optimizer = torch.optim.AdamW(
             weights, lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, fused=cuda or None, capturable=graph
         )
-        forward = torch.compile(model, mode="max-autotune-no-cudagraphs") if compiled else model
+        forward = torch.compile(model) if compiled else model
         condition = torch.rand(batch, width, device=device) * 2 - 1
         action = torch.rand(batch, length, dim, device=device) * 2 - 1
 

@@ -24,6 +24,7 @@ use crate::angles::AngleMap;
 use crate::config::{NetworkConfig, PolicyConfig};
 use crate::diffusion::DiffusionPolicy;
 use crate::engine::{HostNetwork, PlanOptions, Precision};
+use crate::import::Imported;
 use crate::kernels::Kernels;
 use crate::parameters::ParameterList;
 use crate::unet::ConditionalUnet1d;
@@ -77,6 +78,26 @@ pub struct Trained {
     pub parameters: usize,
     /// Wall-clock seconds of training, over all resumptions.
     pub seconds: f64,
+    /// Where it came from, if it was trained elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
+}
+
+impl Trained {
+    /// Before the first step, or where nothing is known of the training.
+    pub(crate) fn nothing(seed: u64) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed,
+            steps: 0,
+            samples: 0,
+            episodes: 0,
+            frames: 0,
+            parameters: 0,
+            seconds: 0.0,
+            imported: None,
+        }
+    }
 }
 
 /// A golden input and output: normalised condition `[To * Do]`, seed, normalised prediction `[Tp * Da]`.
@@ -101,7 +122,35 @@ impl DiffusionPolicy {
     /// What is missing, damaged or unknown, and in which file.
     pub fn load(path: &Path, options: impl Into<PlanOptions>) -> Result<Self, PolicyFailure> {
         let folder = resolve(path)?;
-        let files = read_checked(&folder)?;
+        let Stored { manifest, values, golden, .. } = Stored::read(&folder)?;
+        let mut policy = Self::new(manifest, values, options.into())?;
+        golden
+            .check(&mut policy)
+            .map_err(|problem| PolicyFailure::checkpoint(folder.join(GOLDEN), problem))?;
+        Ok(policy)
+    }
+}
+
+/// What a folder holds, its checksums and shapes checked.
+pub(crate) struct Stored {
+    pub manifest: Manifest,
+    pub list: ParameterList,
+    /// In the order of `list`.
+    pub values: Vec<Vec<f32>>,
+    golden: Golden,
+}
+
+impl Stored {
+    /// Reads a checkpoint folder without planning.
+    ///
+    /// # Errors
+    /// What is missing, damaged or unknown, and in which file.
+    pub fn open(path: &Path) -> Result<Self, PolicyFailure> {
+        Self::read(&resolve(path)?)
+    }
+
+    fn read(folder: &Path) -> Result<Self, PolicyFailure> {
+        let files = read_checked(folder)?;
         let manifest: Manifest = serde_json::from_slice(&files[0])
             .map_err(|error| PolicyFailure::checkpoint(folder.join(MANIFEST), error))?;
         manifest.check().map_err(|problem| PolicyFailure::checkpoint(folder.join(MANIFEST), problem))?;
@@ -110,11 +159,7 @@ impl DiffusionPolicy {
             .map_err(|problem| PolicyFailure::checkpoint(folder.join(WEIGHTS), problem))?;
         let golden = Golden::parse(&files[2])
             .map_err(|problem| PolicyFailure::checkpoint(folder.join(GOLDEN), problem))?;
-        let mut policy = Self::new(manifest, values, options.into())?;
-        golden
-            .check(&mut policy)
-            .map_err(|problem| PolicyFailure::checkpoint(folder.join(GOLDEN), problem))?;
-        Ok(policy)
+        Ok(Self { manifest, list, values, golden })
     }
 }
 
@@ -163,16 +208,7 @@ impl Manifest {
             observation: as_it_is(AngleMap::observed(angles, &config.interface).dim()),
             action: as_it_is(AngleMap::acted(angles, &config.interface).dim()),
             clip_range: 1.0,
-            trained: Trained {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                seed: config.seed,
-                steps: 0,
-                samples: 0,
-                episodes: 0,
-                frames: 0,
-                parameters: 0,
-                seconds: 0.0,
-            },
+            trained: Trained::nothing(config.seed),
         }
     }
 

@@ -232,7 +232,7 @@ fn check_sources(sources: &[FeatureSource], interface: &Interface) -> Result<(),
     Ok(())
 }
 
-fn check_interface(interface: &Interface) -> Result<(), String> {
+pub(crate) fn check_interface(interface: &Interface) -> Result<(), String> {
     if interface.observation_dim() == 0 || interface.action_dim() == 0 {
         return Err("`interface` must observe and act with at least one number each".into());
     }

@@ -294,16 +294,7 @@ mod tests {
             observation: normalizer(3),
             action: normalizer(2),
             clip_range: 1.0,
-            trained: Trained {
-                version: String::new(),
-                seed: 0,
-                steps: 0,
-                samples: 0,
-                episodes: 0,
-                frames: 0,
-                parameters: 0,
-                seconds: 0.0,
-            },
+            trained: Trained::nothing(0),
         };
         let values = first_weights(&manifest);
         DiffusionPolicy::new(manifest, values, PlanOptions::default()).unwrap()

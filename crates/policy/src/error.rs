@@ -15,6 +15,10 @@ pub enum PolicyFailure {
     Data(String),
     #[error("checkpoint {path}: {problem}")]
     Checkpoint { path: PathBuf, problem: String },
+    #[error("cannot import {path}: {problem}")]
+    Import { path: PathBuf, problem: String },
+    #[error("cannot export to {path}: {problem}")]
+    Export { path: PathBuf, problem: String },
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
     #[error("the device cannot be used: {0}")]

@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// A recorded file: every tensor as f64, and the texts beside them.
-struct Golden {
-    tensors: HashMap<String, Vec<f64>>,
+pub(crate) struct Golden {
+    pub tensors: HashMap<String, Vec<f64>>,
     metadata: HashMap<String, String>,
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 impl Golden {
-    fn open(name: &str) -> Option<Self> {
+    pub fn open(name: &str) -> Option<Self> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden").join(name);
         let Ok(bytes) = std::fs::read(&path) else {
             eprintln!("SKIPPED: {} is not there", path.display());
@@ -56,7 +56,7 @@ impl Golden {
         Some(Self { tensors, metadata, bytes })
     }
 
-    fn f32(&self, name: &str) -> Vec<f32> {
+    pub fn f32(&self, name: &str) -> Vec<f32> {
         self.tensors[name].iter().map(|value| *value as f32).collect()
     }
 

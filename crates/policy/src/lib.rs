@@ -22,8 +22,10 @@ mod diffusion;
 mod encoding;
 mod engine;
 mod error;
+pub mod export;
 #[cfg(test)]
 mod golden_tests;
+pub mod import;
 mod kernels;
 mod normalizer;
 mod objective;

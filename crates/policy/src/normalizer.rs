@@ -53,7 +53,7 @@ impl Normalizer {
     }
 
     /// Factor and offset of a dimension: `normalised = (value - offset) * factor`.
-    fn scale(&self, dim: usize) -> (f64, f64) {
+    pub(crate) fn scale(&self, dim: usize) -> (f64, f64) {
         let (low, high) = (self.low[dim], self.high[dim]);
         let (center, range) = ((low + high) / 2.0, high - low);
         let constant = range < 1e-4 || range < 1e-6 * low.abs().max(high.abs());

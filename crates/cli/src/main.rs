@@ -12,6 +12,8 @@ mod demonstrate;
 mod eval;
 mod eval_folder;
 mod eval_report;
+mod export;
+mod import;
 mod output;
 mod plot;
 mod record;
@@ -57,6 +59,8 @@ enum Command {
     #[cfg(all(unix, feature = "zenoh"))]
     Teleop(teleop::Teleop),
     Replay(replay::Replay),
+    Import(import::Import),
+    Export(export::Export),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +81,8 @@ fn main() -> ExitCode {
         #[cfg(all(unix, feature = "zenoh"))]
         Command::Teleop(command) => command.run(),
         Command::Replay(command) => command.run(),
+        Command::Import(command) => command.run(),
+        Command::Export(command) => command.run(),
     };
     match result {
         Ok(code) => code,

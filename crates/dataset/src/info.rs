@@ -61,6 +61,17 @@ pub struct FeatureInfo {
 }
 
 impl FeatureInfo {
+    /// Of an array `[T, ...]` of such numbers, in formats that say no more. A frame of three dimensions and more is a picture.
+    pub(crate) fn of_array(name: String, shape: &[usize], dtype: &str) -> Self {
+        let dtype = match shape {
+            [_, _, _, _, ..] => "image",
+            _ if shape.iter().skip(1).any(|size| *size == 0) => "empty",
+            _ => dtype,
+        };
+        let shape = if shape.len() <= 1 { vec![1] } else { shape[1..].to_vec() };
+        Self { name, dtype: dtype.to_owned(), shape, names: Vec::new() }
+    }
+
     /// `D`: how many numbers a frame holds.
     pub fn dim(&self) -> usize {
         self.shape.iter().product()

@@ -55,7 +55,10 @@ impl ReplayBuffer {
             frames: episodes.iter().map(Range::len).sum(),
             fps: None,
             robot_type: None,
-            features: arrays.iter().map(|(name, array)| feature(name, array)).collect(),
+            features: arrays
+                .iter()
+                .map(|(name, array)| FeatureInfo::of_array(name.clone(), &array.shape, &array.dtype))
+                .collect(),
             tasks: Vec::new(),
             splits: Vec::new(),
         };
@@ -149,14 +152,4 @@ fn read_ends(root: &Path, damage: &mut Damage) -> Result<Vec<usize>, DatasetErro
         read.push(end as usize);
     }
     Ok(read)
-}
-
-fn feature(name: &str, array: &ZarrArray) -> FeatureInfo {
-    let shape = if array.shape.len() == 1 { vec![1] } else { array.shape[1..].to_vec() };
-    let dtype = match () {
-        () if array.shape.len() >= 4 => "image".to_owned(),
-        () if shape.contains(&0) => "empty".to_owned(),
-        () => array.dtype.clone(),
-    };
-    FeatureInfo { name: name.to_owned(), dtype, shape, names: Vec::new() }
 }

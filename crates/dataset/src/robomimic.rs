@@ -110,8 +110,8 @@ impl Robomimic {
         let read = |demo: &Demo, feature: &FeatureInfo| {
             let place = format!("/data/{}/{}", demo.name, feature.name);
             let array = at(&self.path, &place, || Hdf5Array::open(&self.file, &place))?;
-            let (shape, dtype) = layout(&array);
-            if array.shape.first() != Some(&demo.frames) || shape != feature.shape || dtype != feature.dtype {
+            let found = FeatureInfo::of_array(feature.name.clone(), &array.shape, &array.dtype);
+            if array.shape.first() != Some(&demo.frames) || found != *feature {
                 let problem = format!(
                     "it holds {} {:?} where {} [{}, {}] belongs, as in the other demonstrations",
                     array.dtype,
@@ -169,8 +169,7 @@ impl Robomimic {
             let place = format!("{place}/{name}");
             let array = at(&self.path, &place, || Hdf5Array::open(&self.file, &place))?;
             if array.shape.first() == Some(&demo.frames) {
-                let (shape, dtype) = layout(&array);
-                features.push(FeatureInfo { name, dtype, shape, names: Vec::new() });
+                features.push(FeatureInfo::of_array(name, &array.shape, &array.dtype));
             } else if name.starts_with("obs/") || ["states", "rewards", "dones"].contains(&name.as_str()) {
                 let problem =
                     format!("it has shape {:?}, but the demonstration {} frames", array.shape, demo.frames);
@@ -197,18 +196,6 @@ impl Robomimic {
         };
         names.into_iter().map(split).collect()
     }
-}
-
-/// Shape and type of one frame.
-fn layout(array: &Hdf5Array) -> (Vec<usize>, String) {
-    let shape =
-        if array.shape.len() == 1 { vec![1] } else { array.shape.get(1..).unwrap_or_default().to_vec() };
-    let dtype = match () {
-        () if array.shape.len() >= 4 => "image".to_owned(),
-        () if shape.contains(&0) => "empty".to_owned(),
-        () => array.dtype.clone(),
-    };
-    (shape, dtype)
 }
 
 /// Names of all arrays of a demonstration, those in groups as `group/array`.

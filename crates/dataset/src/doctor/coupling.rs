@@ -80,13 +80,15 @@ impl Coupling {
         coupling
     }
 
-    /// By signal: the other one of its pair. An observed number that several actions drive has the first of
-    /// them.
+    /// By signal: the other one of its pair. An observed number that several actions drive has the one that it
+    /// follows most closely.
     pub(super) fn partners(&self, signals: usize) -> Vec<Option<usize>> {
+        let mut pairs: Vec<&Pair> = self.pairs.iter().collect();
+        pairs.sort_by(|one, two| one.r.abs().total_cmp(&two.r.abs()));
         let mut partners = vec![None; signals];
-        for pair in &self.pairs {
+        for pair in pairs {
             partners[pair.action] = Some(pair.state);
-            partners[pair.state] = partners[pair.state].or(Some(pair.action));
+            partners[pair.state] = Some(pair.action);
         }
         partners
     }

@@ -15,6 +15,7 @@ mod episodes;
 mod finding;
 mod layout;
 mod metadata;
+mod misfits;
 mod model;
 mod motion;
 mod reference;
@@ -292,7 +293,7 @@ impl Pass<'_> {
         }
         values::judge(case, reference, &summaries, found);
         motion::judge(case, reference, &summaries, &dynamics, found);
-        dynamics::judge_episodes(case, self.coupling, &summaries, &dynamics, found);
+        misfits::judge(case, self.coupling, &summaries, &dynamics, found);
         episodes::judge(case, reference, &summaries, found);
         self.prints.judge(case, found);
     }

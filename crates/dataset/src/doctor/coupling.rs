@@ -111,6 +111,9 @@ impl Coupling {
     ) -> Option<(usize, Drive)> {
         let mut best = (AGREED, None);
         for drive in [Drive::Target, Drive::Motion] {
+            // Slow swings look like their own derivative a quarter of a period later: a target is the simpler reading.
+            let margin = if drive == Drive::Motion && best.1.is_some() { 0.1 } else { 0.0 };
+            let mut least = best.0 + margin;
             let causes: Vec<Vec<f32>> =
                 sample.iter().map(|series| self.cause(&series.signals[action], drive)).collect();
             for state in states {
@@ -119,7 +122,8 @@ impl Coupling {
                 for lag in lags {
                     let at = causes.iter().zip(&effects).filter_map(|(x, y)| shifted(x, y, *lag));
                     let r = agreed(at.collect());
-                    if r > best.0 {
+                    if r > least {
+                        least = r;
                         best = (r, Some((*state, drive)));
                     }
                 }

@@ -19,10 +19,8 @@ pub(super) fn judge(
         return;
     }
     let totals: Vec<Option<Vec<f64>>> = dynamics.iter().map(|d| total(coupling, &d.coupled)).collect();
-    let set: Vec<f64> = (0..=2 * coupling.reach as usize)
-        .map(|at| median(totals.iter().flatten().map(|curve| curve[at]).collect()))
-        .collect();
-    let Some(usual) = peak(&set) else { return };
+    // Curves are of shifts against each pair's own lag, so that the usual one is in their middle.
+    let usual = farthest(coupling);
     let lags: Vec<f64> = totals
         .iter()
         .map(|curve| curve.as_deref().and_then(peak).map_or(usual as f64, |top| top as f64))
@@ -58,9 +56,9 @@ pub(super) fn judge(
             continue;
         }
         let lag = lags[of] - usual as f64;
-        // At the usual delay four times as much is left unexplained.
+        // At the usual delay twice as much is left unexplained; slow motions hardly tell one delay from another.
         let unexplained = |r: f64| 1.0 - r.max(0.0).powi(2);
-        let better = unexplained(curve[usual]) >= 4.0 * unexplained(strength);
+        let better = unexplained(curve[usual]) >= 2.0 * unexplained(strength);
         if lag.abs() >= 2.0 && apart[of].abs() >= 4.0 && strength >= COUPLED && better {
             let (side, way) = if lag > 0.0 { ("later", "early") } else { ("earlier", "late") };
             let what = format!(
@@ -82,18 +80,27 @@ pub(super) fn judge(
     }
 }
 
-/// Mean over the pairs that move of their correlation, signed so that the usual direction is positive, at
-/// each lag.
+/// The largest shift that is looked at, in frames.
+fn farthest(coupling: &Coupling) -> usize {
+    coupling.reach as usize / 2
+}
+
+/// Mean over the pairs that move of their correlation, signed so that the usual direction is positive, at each shift
+/// from `-farthest` to `farthest` against the pair's own lag.
 fn total(coupling: &Coupling, coupled: &Coupled) -> Option<Vec<f64>> {
+    let farthest = farthest(coupling) as i32;
     let moving: Vec<(&Pair, &Vec<f64>)> =
         coupling.pairs.iter().zip(&coupled.curves).filter(|(_, curve)| !curve.is_empty()).collect();
-    if moving.is_empty() {
-        return None;
-    }
-    let at = |lag: usize| {
-        moving.iter().map(|(pair, curve)| curve[lag] * pair.r.signum()).sum::<f64>() / moving.len() as f64
+    let at = |shift: i32| {
+        let each = moving.iter().filter_map(|(pair, curve)| {
+            let place = usize::try_from(pair.lag + shift + coupling.reach).ok()?;
+            Some(curve.get(place)? * pair.r.signum())
+        });
+        let each: Vec<f64> = each.collect();
+        // Shifts that lie within reach of few pairs alone are not comparable.
+        if 2 * each.len() < moving.len() { 0.0 } else { each.iter().sum::<f64>() / each.len() as f64 }
     };
-    Some((0..=2 * coupling.reach as usize).map(at).collect())
+    (!moving.is_empty()).then(|| (-farthest..=farthest).map(at).collect())
 }
 
 /// Numbers of the action that drive each other's state, or drive theirs backwards.

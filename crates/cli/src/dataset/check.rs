@@ -112,8 +112,9 @@ fn print(diagnosis: &Diagnosis, limit: usize) {
 /// together.
 fn mend(diagnosis: &Diagnosis) {
     const DROP: &str = " --drop ";
-    // By fault: commands without the episodes that they drop, and those.
-    let mut commands: BTreeMap<(Severity, Fault), Vec<(&str, Vec<&str>)>> = BTreeMap::new();
+    /// Commands without the episodes that they drop, and those.
+    type Commands<'a> = Vec<(&'a str, Vec<&'a str>)>;
+    let mut commands: BTreeMap<(Severity, Fault), Commands> = BTreeMap::new();
     for finding in &diagnosis.findings {
         let of_fault = commands.entry((finding.severity, finding.fault)).or_default();
         for command in &finding.mend {

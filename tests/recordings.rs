@@ -91,12 +91,19 @@ fn dataset_info_tells_what_is_there_and_what_is_wrong() {
     let mut episode = circling(&config, 3, 20);
     episode.frames[7].observation.0[1] = f64::NAN;
     write(&dir, &[episode], &config);
-    let info = json_of(&["dataset", "info", path(&dir), "--json", "--check"]);
+    let info = json_of(&["dataset", "info", path(&dir), "--json"]);
     assert_eq!((info["episodes"].as_u64(), info["frames"].as_u64()), (Some(1), Some(20)));
     assert_eq!(info["fps"].as_f64(), Some(10.0));
     assert_eq!(info["features"][0]["name"], "observation.state");
-    let expected = json!([{"feature": "observation.state", "values": 1, "episode": 0, "frame": 7}]);
-    assert_eq!(info["non_finite"], expected);
+    let checked = nudge(&["dataset", "check", path(&dir), "--only", "non-finite", "--json"]);
+    assert_eq!(checked.status.code(), Some(3));
+    let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    let finding = &checked["findings"][0];
+    assert_eq!((&finding["feature"], &finding["number"]), (&json!("observation.state"), &json!(1)));
+    assert_eq!(
+        (&finding["episode"], &finding["frame"], &finding["count"]),
+        (&json!(0), &json!(7), &json!(1))
+    );
 
     let broken = nudge(&["dataset", "info", path(folder.path())]);
     let error = String::from_utf8_lossy(&broken.stderr);

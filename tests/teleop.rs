@@ -88,7 +88,7 @@ fn keys_drive_the_robot_and_what_was_done_is_a_set_that_replays() {
     let rest = shown.rsplit_once("\u{1b}[<u").expect("the keys' escape codes are taken back").1;
     assert!(rest.contains("\u{1b}[?25h") && rest.contains("\u{1b}[?1049l"), "{rest:?}");
     assert!(rest.contains("1 episodes saved"), "{rest:?}");
-    let info = json_of(&["dataset", "info", out, "--json", "--check"]);
+    let info = json_of(&["dataset", "info", out, "--json"]);
     assert_eq!(info["episodes"], 1);
     let replayed = json_of(&["replay", out, "--json"]);
     assert_eq!(replayed[0]["execution"]["largest_deviation"], 0.0, "{replayed}");

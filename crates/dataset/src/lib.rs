@@ -53,7 +53,7 @@ pub use error::DatasetError;
 pub use format::Format;
 pub use info::{DatasetInfo, FeatureInfo, Split};
 pub use merge::{Merged, merge};
-pub use read::{Dataset, NonFinite};
+pub use read::Dataset;
 pub use shard::{Recorded, ShardNote, shard_folder, shard_note};
 pub use stats::FeatureStats;
 pub use summary::{Disagreement, FeatureSummary, disagreements, summarise, write_stats};

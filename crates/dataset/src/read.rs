@@ -21,17 +21,6 @@ pub struct Dataset {
     lengths: Vec<usize>,
 }
 
-/// Values of a feature that are NaN or infinite.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct NonFinite {
-    pub feature: String,
-    /// How many there are in the whole set.
-    pub values: usize,
-    /// Where the first is.
-    pub episode: usize,
-    pub frame: usize,
-}
-
 impl Dataset {
     /// Opens the set at `path`: a LeRobot folder (the one that holds `meta/` and `data/`), a zarr folder, or an HDF5 file.
     ///
@@ -187,26 +176,6 @@ impl Dataset {
             return Err(self.no_episode(episode));
         }
         Ok(self.source.read(episode..episode + 1, &features)?.into_iter().flatten().flatten().collect())
-    }
-
-    /// Reads all numbers and lists the features that hold NaN or infinite ones.
-    ///
-    /// # Errors
-    /// As [`Dataset::read_episode`]: a set that passes can be read whole.
-    pub fn check(&self) -> Result<Vec<NonFinite>, DatasetError> {
-        let numeric = self.info.features.iter().filter(|feature| feature.is_numeric());
-        let names: Vec<&str> = numeric.map(|feature| feature.name.as_str()).collect();
-        let mut found: Vec<Option<NonFinite>> = vec![None; names.len()];
-        for run in runs(&self.lengths) {
-            for (episode, tables) in run.clone().zip(self.read_episodes(run, &names)?) {
-                for ((found, table), name) in found.iter_mut().zip(&tables).zip(&names) {
-                    let Some(((frame, _), values)) = table.non_finite() else { continue };
-                    let first = NonFinite { feature: (*name).to_owned(), values: 0, episode, frame };
-                    found.get_or_insert(first).values += values;
-                }
-            }
-        }
-        Ok(found.into_iter().flatten().collect())
     }
 
     /// The statistics that the set states (not computed here); quantiles only where it has them.

@@ -83,6 +83,7 @@ impl Check {
             })?;
         } else {
             print(&diagnosis, self.limit);
+            say!("\n{}", verdict(&diagnosis, &self.only));
         }
         Ok(if diagnosis.sound() { ExitCode::SUCCESS } else { ExitCode::from(UNSOUND) })
     }
@@ -105,7 +106,6 @@ fn print(diagnosis: &Diagnosis, limit: usize) {
         }
     }
     mend(diagnosis);
-    say!("\n{}", verdict(diagnosis));
 }
 
 /// The commands, each once and on a line of its own, so that they can be copied; episodes to drop are put
@@ -182,7 +182,10 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", letters.as_str())
 }
 
-fn verdict(diagnosis: &Diagnosis) -> String {
+fn verdict(diagnosis: &Diagnosis, only: &[Fault]) -> String {
+    if !only.is_empty() && diagnosis.findings.is_empty() {
+        return "None of these faults was found; others were not looked at.".to_owned();
+    }
     let errors: Vec<&Finding> = diagnosis.of(Severity::Error).collect();
     let warnings = diagnosis.of(Severity::Warning).count();
     if errors.is_empty() {

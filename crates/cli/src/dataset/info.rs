@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{Cell, CellAlignment};
-use nudge_dataset::{Dataset, DatasetInfo, FeatureSummary, NonFinite, summarise};
+use nudge_dataset::{Dataset, DatasetInfo, FeatureSummary, summarise};
 use serde::Serialize;
 
 use super::sketch;
@@ -22,10 +22,6 @@ pub struct Info {
     #[arg(value_name = "SET")]
     dir: PathBuf,
 
-    /// Read all frames, and report numbers that are NaN or infinite
-    #[arg(long)]
-    check: bool,
-
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
@@ -41,8 +37,6 @@ struct Report<'a> {
     passed_over: Vec<String>,
     /// `None` when the frames cannot be read.
     sketch: Option<Sketch>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    non_finite: Option<Vec<NonFinite>>,
 }
 
 /// What the numbers are.
@@ -56,7 +50,6 @@ struct Sketch {
 impl Info {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let dataset = Dataset::open(&self.dir)?;
-        let non_finite = if self.check { Some(dataset.check()?) } else { None };
         let lengths = (0..dataset.episode_count()).filter_map(|episode| dataset.episode_length(episode));
         let length = Lengths::of(lengths.collect());
         let sampled = sketch::sampled(&dataset);
@@ -75,7 +68,7 @@ impl Info {
         let info = dataset.info();
         let passed_over =
             info.passed_over().map(|feature| format!("{} ({})", feature.name, feature.dtype)).collect();
-        let report = Report { info, length, passed_over, sketch, non_finite };
+        let report = Report { info, length, passed_over, sketch };
         if self.json {
             output::print_json(&report)?;
         } else {
@@ -103,7 +96,7 @@ impl Lengths {
 }
 
 fn print(dir: &Path, report: &Report) {
-    let Report { info, length, passed_over, sketch, non_finite } = report;
+    let Report { info, length, passed_over, sketch } = report;
     say!("{} ({})", dir.display(), info.format);
     let rate = match info.fps {
         Some(fps) => format!("at {fps} Hz ({:.1} min)", info.frames as f64 / fps / 60.0),
@@ -149,19 +142,6 @@ fn print(dir: &Path, report: &Report) {
     }
     if !passed_over.is_empty() {
         say!("listed and not read, for they hold no numbers: {}", passed_over.join(", "));
-    }
-    match non_finite.as_deref() {
-        None => {}
-        Some([]) => say!("all numbers are finite"),
-        Some(found) => found.iter().for_each(|found| {
-            say!(
-                "{}: {} numbers are NaN or infinite, the first in episode {}, frame {}",
-                found.feature,
-                found.values,
-                found.episode,
-                found.frame
-            );
-        }),
     }
 }
 

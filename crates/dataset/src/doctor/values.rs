@@ -11,9 +11,9 @@ use super::summary::{Measured, Summary, TURN};
 pub(super) fn non_finite(case: &Case, series: &Series, found: &mut Vec<Finding>) {
     for (feature, frame, number, count) in &series.non_finite {
         let feature = &case.layout.features[*feature];
+        let (numbers, are) = if *count == 1 { ("number", "is") } else { ("numbers", "are") };
         let what = format!(
-            "{count} numbers of episode {} are NaN or infinite, the first is number {number} of frame \
-             {frame}",
+            "{count} {numbers} of episode {} {are} NaN or infinite, the first is number {number} of frame {frame}",
             series.episode
         );
         let effect = "one such number in a batch makes the loss NaN, and every weight with it";

@@ -374,8 +374,9 @@ fn overlong(demos: &mut Demos, dice: &mut Dice) -> Expected {
     let e = dice.below(demos.takes.len());
     let last = demos.frames(e) - 1;
     // To and fro, seventeen times.
-    let frames: Vec<usize> =
-        (0..17 * last).map(|f| if f / last % 2 == 0 { f % last } else { last - f % last }).collect();
+    let frames: Vec<usize> = (0..17 * last)
+        .map(|f| if (f / last).is_multiple_of(2) { f % last } else { last - f % last })
+        .collect();
     demos.rearrange(e, &frames);
     episode(Fault::OutlierEpisode, e)
 }

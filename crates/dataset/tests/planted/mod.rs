@@ -3,6 +3,7 @@
 pub mod faults;
 pub mod files;
 
+use std::f32::consts::TAU;
 use std::path::Path;
 
 use nudge_dataset::{Column, Dataset, DatasetWriter, FeatureInfo, WriteSpec};
@@ -213,9 +214,7 @@ fn made_take(dice: &mut Dice) -> Take {
     let mut tables: Vec<Vec<f32>> = vec![Vec::new(); 6];
     // Each target is a sum of two slow waves.
     let waves: Vec<[f32; 4]> = (0..4)
-        .map(|_| {
-            [dice.part() * 6.28, 0.03 + 0.03 * dice.part(), dice.part() * 6.28, 0.08 + 0.04 * dice.part()]
-        })
+        .map(|_| [dice.part() * TAU, 0.03 + 0.03 * dice.part(), dice.part() * TAU, 0.08 + 0.04 * dice.part()])
         .collect();
     let target = |joint: usize, frame: f32| {
         let [phase, rate, second, fast] = waves[joint];

@@ -22,8 +22,6 @@ use crate::{Column, Dataset, DatasetError, FeatureInfo, FeatureStats, Format, Wr
 /// Bytes after which a file grows no more: each episode writes the last one anew, so it is to stay small.
 const DATA_FILE_BYTES: usize = 8 << 20;
 const EPISODES_FILE_BYTES: usize = 4 << 20;
-/// Sets of more frames keep the statistics that were aggregated episode by episode.
-const EXACT_STATS_FRAMES: usize = 1_000_000;
 
 /// A file by its path in the set's folder, and its bytes.
 type Named = (String, Vec<u8>);
@@ -206,7 +204,7 @@ impl DatasetAppender {
         let info = (INFO.to_owned(), write_meta::json_bytes(&state.info));
         files.push(info.clone());
         self.journal.commit(&files, &beyond)?;
-        if state.frames <= EXACT_STATS_FRAMES {
+        if state.frames <= stats::EXACT_FRAMES {
             let set = Dataset::open(&self.root)?;
             let files = set.lerobot().map(LeRobot::data_files).unwrap_or_default();
             state.stats = stats::exact(&self.features, &files)?;

@@ -190,8 +190,11 @@ fn add(merged: &mut BTreeMap<String, FeatureStats>, feature: String, stats: Feat
     }
 }
 
-/// The statistics of each feature over all rows of `files`, read feature by feature, so that a set need not fit in
-/// memory.
+/// Sets of more frames have the statistics that are aggregated episode by episode: exact quantiles need every value of a
+/// feature at once.
+pub(crate) const EXACT_FRAMES: usize = 1_000_000;
+
+/// The statistics of each feature over all rows of `files`, one feature after another.
 ///
 /// # Errors
 /// When a file cannot be read.

@@ -171,7 +171,18 @@ mod tests {
         for episode in 0..9 {
             writer.push("t", &[0.0; 100], &[Column::Float32(values(episode))]).unwrap();
         }
+        let features = write_meta::all_features(&writer.spec.features);
+        let aggregated = write_meta::aggregated(&features, &writer.episodes);
         assert_eq!(writer.finish().unwrap(), 900);
+        // What a set too large for exact statistics would state.
+        let exact = Dataset::open(&dir).unwrap().stats().unwrap();
+        for (feature, stats) in features.iter().zip(&aggregated) {
+            let exact = &exact[&feature.name];
+            assert_eq!((&stats.min, &stats.max, &stats.count), (&exact.min, &exact.max, &exact.count));
+            for (one, two) in stats.mean.iter().chain(&stats.std).zip(exact.mean.iter().chain(&exact.std)) {
+                assert!((one - two).abs() <= 1e-9 * two.abs().max(1.0), "{}: {one} {two}", feature.name);
+            }
+        }
         assert!(dir.join(data_path(1)).is_file() && dir.join(data_path(2)).is_file());
         let dataset = Dataset::open(&dir).unwrap();
         for (episode, tables) in dataset.read_all(&["x"]).unwrap().iter().enumerate() {

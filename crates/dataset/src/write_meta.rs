@@ -110,6 +110,10 @@ pub(crate) fn write_all(
     let features = all_features(&spec.features);
     let frames = episodes.last().map_or(0, |last| last.to);
     let batch = episode_rows(&features, episodes, 0, (0, 0)).map_err(DatasetError::unwritten(folder))?;
+    let stats = match frames {
+        0..=stats::EXACT_FRAMES => stats::exact(&features, data_files)?,
+        _ => aggregated(&features, episodes),
+    };
     let files = [
         (INFO, json_bytes(&info(spec, &features, [episodes.len(), frames, tasks.len()]))),
         (TASKS, task_file(tasks).map_err(DatasetError::unwritten(folder))?),
@@ -117,12 +121,21 @@ pub(crate) fn write_all(
             "meta/episodes/chunk-000/file-000.parquet",
             parquet_bytes(&batch.schema(), &[batch]).map_err(DatasetError::unwritten(folder))?,
         ),
-        (STATS, json_bytes(&named(&features, &stats::exact(&features, data_files)?))),
+        (STATS, json_bytes(&named(&features, &stats))),
     ];
     for (name, bytes) in files {
         write_file(&folder.join(name), &bytes)?;
     }
     Ok(())
+}
+
+/// The statistics of each feature, from those of the episodes.
+pub(crate) fn aggregated(features: &[FeatureInfo], episodes: &[EpisodeRow]) -> Vec<FeatureStats> {
+    let of = |feature: usize| {
+        let parts = episodes.iter().map(|episode| episode.stats[feature].clone());
+        parts.reduce(|sum, part| sum.merge(&part)).unwrap_or_default()
+    };
+    (0..features.len()).map(of).collect()
 }
 
 /// Statistics by the features' names, in their order.

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use crate::columns::Number;
 use crate::error::Damage;
 use crate::lerobot::LeRobot;

@@ -4,7 +4,9 @@ mod planted;
 
 use std::path::{Path, PathBuf};
 
-use nudge_dataset::{Diagnosis, ExamineOptions, Fault, Severity, examine};
+use nudge_dataset::{
+    Column, DatasetWriter, Diagnosis, ExamineOptions, Fault, FeatureInfo, Severity, WriteSpec, examine,
+};
 use planted::faults::{Expected, PLANTS};
 use planted::files::FILE_PLANTS;
 use planted::{Demos, Dice};
@@ -125,6 +127,41 @@ fn every_fault_planted_in_the_human_set_is_named_with_its_place() {
     let outcomes = plant_all(&sound, 200);
     table("human Push-T: 206 episodes", &outcomes);
     assert_named(&outcomes);
+}
+
+#[test]
+fn tables_share_their_statistics_over_all_sizes_but_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("set");
+    let feature = |name: &str, shape: &[usize]| FeatureInfo {
+        name: name.into(),
+        dtype: "float32".into(),
+        shape: shape.to_vec(),
+        names: Vec::new(),
+    };
+    let features = vec![feature("observation.points", &[3, 2]), feature("action", &[2])];
+    let mut writer =
+        DatasetWriter::create(&dir, WriteSpec { fps: 10.0, robot_type: None, features }).unwrap();
+    for episode in 0..3 {
+        let wave = |dim: usize| {
+            let value = |i: usize| ((i / dim + 7 * episode) as f32 * 0.1 + (i % dim) as f32).sin();
+            Column::Float32((0..40 * dim).map(value).collect())
+        };
+        let times: Vec<f32> = (0..40).map(|frame| frame as f32 / 10.0).collect();
+        writer.push("wave", &times, &[wave(6), wave(2)]).unwrap();
+    }
+    writer.finish().unwrap();
+    let contradictions = |dir: &Path| {
+        let found = examine(dir, &ExamineOptions::default()).findings;
+        found.iter().filter(|found| found.fault == Fault::StatsContradict).count()
+    };
+    assert_eq!(contradictions(&dir), 0);
+    let path = dir.join("meta/stats.json");
+    let mut stats: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    stats["observation.points"]["mean"][1] = 0.9.into();
+    std::fs::write(&path, stats.to_string()).unwrap();
+    std::fs::remove_file(dir.join("SHA256SUMS")).unwrap();
+    assert_eq!(contradictions(&dir), 1);
 }
 
 #[test]

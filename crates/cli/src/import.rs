@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use nudge_policy::SamplerConfig;
 use nudge_policy::import::{ImportOptions, ImportReport, import};
 
 use crate::output::{self, say};
@@ -114,7 +115,11 @@ fn print(report: &ImportReport) {
             horizon.observed, horizon.predicted, horizon.executed
         ),
     );
-    row("sampler", format!("{:?}", report.sampler));
+    let (sampler, steps, clip) = match report.sampler {
+        SamplerConfig::Ddim { steps, clip, .. } => ("DDIM", steps, clip),
+        SamplerConfig::Ddpm { steps, clip, .. } => ("DDPM", steps, clip),
+    };
+    row("sampler", format!("{sampler}, {steps} steps{}", if clip { ", clipped" } else { "" }));
     for feature in &interface.observation {
         row("observes", format!("{} {:?} {}", feature.name, feature.shape, feature.unit));
     }

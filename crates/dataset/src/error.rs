@@ -113,7 +113,9 @@ impl Damage {
             (Ok(found), _) => Ok(Some(found)),
             (Err(error), Self::Refused) => Err(error),
             (Err(error), Self::LeftOut(words)) => {
-                words.push(error.to_string());
+                // What else could be done about it is no matter now.
+                let text = error.to_string();
+                words.push(text.split("; fetch ").next().unwrap_or_default().to_owned());
                 Ok(None)
             }
         }

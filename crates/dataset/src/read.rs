@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn runs_hold_every_episode_once() {
         assert!(runs(&[]).is_empty());
-        assert_eq!(runs(&[3, 0, 2]), [0..3]);
+        let whole = 0..3;
+        assert_eq!(runs(&[3, 0, 2]), [whole]);
         assert_eq!(runs(&[RUN_FRAMES, 1, RUN_FRAMES - 1, 5, 5]), [0..1, 1..3, 3..5]);
     }
 }

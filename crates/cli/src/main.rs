@@ -87,8 +87,29 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes, but for those that the words before tell already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        words if words.contains(&cause) => told,
+        words => format!("{words}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("cut short").context("set/a.parquet (cut short)").context("cannot merge");
+        assert_eq!(told(&error), "cannot merge: set/a.parquet (cut short)");
+        assert_eq!(told(&anyhow::anyhow!("one").context("two")), "two: one");
     }
 }

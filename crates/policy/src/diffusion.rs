@@ -108,6 +108,11 @@ impl DiffusionPolicy {
         self
     }
 
+    /// Numbers of a sample: `Tp * Da`.
+    fn sample_len(&self) -> usize {
+        self.manifest.policy.horizon.predicted * self.encoding.acted.dim()
+    }
+
     /// The sum of squared differences of two normalised actions, in physical units.
     pub(crate) fn squared_distance(&self, one: &[f32], two: &[f32]) -> f64 {
         self.encoding.squared_distance(one, two, &self.manifest.action)
@@ -121,7 +126,7 @@ impl DiffusionPolicy {
         if request.window.0.len() != observed {
             return bad(format!("{} observations, where the policy sees {observed}", request.window.0.len()));
         }
-        let mut condition = Vec::with_capacity(self.manifest.condition_dim());
+        let mut condition = Vec::with_capacity(observed * self.encoding.observed.dim());
         for observation in &request.window.0 {
             if observation.0.len() != dim {
                 return bad(format!("an observation of {} numbers, not {dim}", observation.0.len()));
@@ -137,7 +142,7 @@ impl DiffusionPolicy {
     /// The executed part of a normalised prediction `[Tp, Da]`, in physical units. It starts at index `To - 1`.
     fn chunk(&self, request: &PlanRequest, prediction: &[f32]) -> ActionChunk {
         let Horizon { observed, executed, .. } = self.manifest.policy.horizon;
-        let rows = prediction.chunks_exact(self.manifest.action_dim()).skip(observed - 1).take(executed);
+        let rows = prediction.chunks_exact(self.encoding.acted.dim()).skip(observed - 1).take(executed);
         let newest = request.window.0.last().map_or(&[][..], |newest| &newest.0);
         let actions = self.encoding.act(rows, &self.manifest.action, newest);
         let actions = actions.into_iter().map(Action).collect();
@@ -162,7 +167,7 @@ impl Policy for DiffusionPolicy {
             .collect::<Result<_, _>>()?;
         let conditions = conditions.concat();
         let seeds: Vec<u64> = requests.iter().map(|request| request.noise_seed).collect();
-        let numbers = self.manifest.sample_len();
+        let numbers = self.sample_len();
         let predictions =
             self.sample(&conditions, &seeds).map_err(|failure| PolicyError::Failed(failure.to_string()))?;
         let samples = requests.iter().zip(predictions.chunks_exact(numbers)).enumerate();
@@ -183,7 +188,7 @@ impl DiffusionPolicy {
     /// # Errors
     /// What the device refuses.
     pub(crate) fn sample(&mut self, conditions: &[f32], seeds: &[u64]) -> Result<Vec<f32>, PolicyFailure> {
-        let numbers = self.manifest.sample_len();
+        let numbers = self.sample_len();
         let mut samples = vec![0.0; seeds.len() * numbers];
         if seeds.is_empty() {
             return Ok(samples);

@@ -46,10 +46,10 @@ impl Encoding {
         normalizer: &Normalizer,
         newest: &[f64],
     ) -> Vec<Vec<f64>> {
-        let mut actions: Vec<Vec<f64>> = Vec::new();
+        let mut actions: Vec<Vec<f64>> = Vec::with_capacity(rows.size_hint().0);
         for row in rows {
-            let mut action: Vec<f64> =
-                self.acted.decode(normalizer.unnormalise(row.iter().copied())).collect();
+            let mut action = Vec::with_capacity(self.limits.len());
+            action.extend(self.acted.decode(normalizer.unnormalise(row.iter().copied())));
             self.references.add(&mut action, newest);
             for (number, limits) in self.limits.iter().enumerate() {
                 if self.acted.is_angle(number) && !self.references.about(number) {

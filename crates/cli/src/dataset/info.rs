@@ -111,7 +111,7 @@ fn print(dir: &Path, report: &Report) {
     if let Some(robot) = &info.robot_type {
         say!("robot: {robot}");
     }
-    info.tasks.iter().for_each(|task| say!("task: {task}"));
+    info.tasks.iter().filter(|task| !task.is_empty()).for_each(|task| say!("task: {task}"));
     for split in &info.splits {
         say!("part `{}`: {} episodes", split.name, split.episodes.len());
     }

@@ -8,7 +8,7 @@ use crate::columns::Number;
 use crate::error::Damage;
 use crate::lerobot::LeRobot;
 use crate::source::Source;
-use crate::{DatasetError, DatasetInfo, FeatureInfo, FeatureStats, Format, Table};
+use crate::{DatasetError, DatasetInfo, FeatureInfo, FeatureStats, Format, Table, runs};
 
 /// Recorded demonstrations in any [`Format`]. Opening reads the metadata alone.
 pub struct Dataset {
@@ -41,7 +41,7 @@ impl Dataset {
         let numeric: Vec<&FeatureInfo> =
             info.features.iter().filter(|feature| feature.is_numeric()).collect();
         let mut kept = Vec::new();
-        for run in runs(&source.lengths()) {
+        for run in runs(source.lengths().into_iter().enumerate(), RUN_FRAMES) {
             whole_episodes(&source, run, &numeric, &mut damage, &mut kept)?;
         }
         let left_out = if let Damage::LeftOut(words) = damage { words } else { Vec::new() };
@@ -93,6 +93,16 @@ impl Dataset {
     /// Whether the set is being recorded, or its recording was cut off: it holds the episodes that were finished.
     pub fn is_recording(&self) -> bool {
         self.lerobot().is_some_and(LeRobot::is_recording)
+    }
+
+    /// Some of the episodes as [`runs`](crate::runs).
+    pub(crate) fn runs(
+        &self,
+        episodes: impl IntoIterator<Item = usize>,
+        most_frames: usize,
+    ) -> Vec<Range<usize>> {
+        let length = |episode| (episode, self.episode_length(episode).unwrap_or(0));
+        runs(episodes.into_iter().map(length), most_frames)
     }
 
     /// Whether there is a feature of this name, of numbers or not.
@@ -207,19 +217,6 @@ impl Dataset {
 /// Frames that are read at once where a set is read through: enough to be fast, little enough for any memory.
 const RUN_FRAMES: usize = 1 << 16;
 
-/// All episodes, in runs that are read at once.
-fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
-    let (mut runs, mut start, mut frames) = (Vec::new(), 0, 0);
-    for (episode, length) in lengths.iter().enumerate() {
-        frames += length;
-        if frames >= RUN_FRAMES || episode + 1 == lengths.len() {
-            runs.push(start..episode + 1);
-            (start, frames) = (episode + 1, 0);
-        }
-    }
-    runs
-}
-
 /// Adds to `whole` those of `episodes` that can be read. Halves what cannot until the damage is found.
 fn whole_episodes(
     source: &Source,
@@ -238,17 +235,4 @@ fn whole_episodes(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_hold_every_episode_once() {
-        assert!(runs(&[]).is_empty());
-        let whole = 0..3;
-        assert_eq!(runs(&[3, 0, 2]), [whole]);
-        assert_eq!(runs(&[RUN_FRAMES, 1, RUN_FRAMES - 1, 5, 5]), [0..1, 1..3, 3..5]);
-    }
 }

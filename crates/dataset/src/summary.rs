@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::Range;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -67,7 +66,7 @@ pub fn summarise(
         rest = others;
         let names: Vec<&str> = group.iter().map(|feature| feature.name.as_str()).collect();
         let mut columns: Vec<Vec<f64>> = vec![Vec::new(); group.len()];
-        for block in blocks(set, episodes) {
+        for block in set.runs(episodes.iter().copied(), BLOCK_FRAMES) {
             for read in set.read_numbers::<f64>(block, &names)? {
                 columns.iter_mut().zip(read).for_each(|(column, read)| column.extend(read));
             }
@@ -78,24 +77,6 @@ pub fn summarise(
         }
     }
     Ok(summaries)
-}
-
-/// Runs of episodes that follow one another.
-fn blocks(set: &Dataset, episodes: &[usize]) -> Vec<Range<usize>> {
-    let mut blocks: Vec<Range<usize>> = Vec::new();
-    let mut frames = 0;
-    for episode in episodes {
-        let length = set.episode_length(*episode).unwrap_or(0);
-        frames += length;
-        match blocks.last_mut() {
-            Some(block) if block.end == *episode && frames <= BLOCK_FRAMES => block.end += 1,
-            _ => {
-                blocks.push(*episode..episode + 1);
-                frames = length;
-            }
-        }
-    }
-    blocks
 }
 
 fn summary(name: &str, values: &[f64], shape: &[usize], bins: usize) -> FeatureSummary {

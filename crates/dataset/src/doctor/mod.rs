@@ -201,7 +201,8 @@ fn examine_opened(
         progress(total, total);
     } else {
         drop(sampled);
-        for block in blocks(case, dataset) {
+        let most = BLOCK_BYTES / case.layout.frame_bytes().max(1);
+        for block in dataset.runs(0..dataset.episode_count(), most) {
             for (series, episode) in layout::read(dataset, layout, block.clone()).into_iter().zip(block) {
                 match series {
                     Ok(series) => pass.take(&series, found),
@@ -233,25 +234,6 @@ fn sample(case: &Case, dataset: &Dataset) -> Vec<Series> {
     }
     let chosen = (0..total).step_by(every);
     chosen.flat_map(|episode| layout::read(dataset, case.layout, episode..episode + 1)).flatten().collect()
-}
-
-/// Runs of episodes that are held in memory together.
-fn blocks(case: &Case, dataset: &Dataset) -> Vec<std::ops::Range<usize>> {
-    let most = BLOCK_BYTES / case.layout.frame_bytes().max(1);
-    let mut blocks: Vec<std::ops::Range<usize>> = Vec::new();
-    let mut frames = 0;
-    for episode in 0..dataset.episode_count() {
-        let length = dataset.episode_length(episode).unwrap_or(0);
-        match blocks.last_mut() {
-            Some(block) if frames + length <= most => block.end = episode + 1,
-            _ => {
-                blocks.push(episode..episode + 1);
-                frames = 0;
-            }
-        }
-        frames += length;
-    }
-    blocks
 }
 
 /// What is kept while the episodes pass by.

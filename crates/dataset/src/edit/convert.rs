@@ -80,7 +80,7 @@ pub fn convert(
     let (mut taken, mut left_out, mut episode_notes) = (Vec::new(), Vec::new(), Vec::new());
     let mut fingerprints: BTreeMap<[u64; 2], usize> = BTreeMap::new();
     let (mut passed, mut source_frames, mut rounded) = (0, 0, 0);
-    for episodes in source::blocks(set, &chosen) {
+    for episodes in set.runs(chosen.iter().copied(), source::BLOCK_FRAMES) {
         for source in source::read(set, &plan, episodes)? {
             let Source { episode, task, mut draft, rounded_times } = source;
             let rows = draft.rows();

@@ -8,27 +8,9 @@ use super::plan::Plan;
 use crate::{Column, Dataset, DatasetError};
 
 /// Frames read at once, unless one episode is longer.
-const BLOCK_FRAMES: usize = 16_384;
+pub(super) const BLOCK_FRAMES: usize = 16_384;
 /// Whole numbers up to here are exact in 64-bit floats.
 const EXACT: f64 = 9_007_199_254_740_992.0;
-
-/// Runs of chosen episodes, each of one read.
-pub(super) fn blocks(set: &Dataset, chosen: &[usize]) -> Vec<Range<usize>> {
-    let mut blocks: Vec<Range<usize>> = Vec::new();
-    let mut frames = 0;
-    for episode in chosen {
-        let length = set.episode_length(*episode).unwrap_or(0);
-        frames += length;
-        match blocks.last_mut() {
-            Some(block) if block.end == *episode && frames <= BLOCK_FRAMES => block.end += 1,
-            _ => {
-                blocks.push(*episode..episode + 1);
-                frames = length;
-            }
-        }
-    }
-    blocks
-}
 
 /// An episode as the source has it.
 pub(super) struct Source {

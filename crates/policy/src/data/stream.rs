@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use nudge_control::Horizon;
+use nudge_dataset::runs;
 
 use super::Purpose;
 use super::encoder::{starts, windows_of};
@@ -33,21 +34,7 @@ impl Budget {
 
     /// Cuts episodes of these lengths into blocks.
     pub fn blocks(&self, lengths: &[usize]) -> Vec<Range<usize>> {
-        let most = self.frames / BLOCKS;
-        let (mut blocks, mut frames) = (Vec::<Range<usize>>::new(), 0);
-        for (episode, length) in lengths.iter().enumerate() {
-            match blocks.last_mut().filter(|_| frames + length <= most) {
-                Some(block) => {
-                    block.end += 1;
-                    frames += length;
-                }
-                None => {
-                    blocks.push(episode..episode + 1);
-                    frames = *length;
-                }
-            }
-        }
-        blocks
+        runs(lengths.iter().copied().enumerate(), self.frames / BLOCKS)
     }
 }
 

@@ -1,11 +1,14 @@
 //! Sets that grow while they are recorded: wherever the program or the power goes, what was finished is there, and the
 //! next recording goes on.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use files::files;
 use nudge_dataset::{Column, Dataset, DatasetAppender, DatasetError, DatasetWriter, FeatureInfo, WriteSpec};
 
 const INFO: &str = "meta/info.json";
@@ -67,23 +70,6 @@ fn write(dir: &Path, episodes: usize) {
 fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
-}
-
-/// Every file below `folder`, by its path in it.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
 }
 
 fn put(folder: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {

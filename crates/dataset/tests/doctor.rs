@@ -1,8 +1,9 @@
 //! The doctor against faults that are planted: each is named, with its place; a sound set is called sound.
 
 mod planted;
+mod shared;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nudge_dataset::{
     Column, DatasetWriter, Diagnosis, ExamineOptions, Fault, FeatureInfo, Severity, WriteSpec, examine,
@@ -10,15 +11,7 @@ use nudge_dataset::{
 use planted::faults::{Expected, PLANTS};
 use planted::files::FILE_PLANTS;
 use planted::{Demos, Dice};
-
-fn shared(folder: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(folder);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("SKIPPED: {} is not here", path.display());
-    None
-}
+use shared::shared;
 
 fn diagnose(demos: &Demos) -> Diagnosis {
     let folder = tempfile::tempdir().unwrap();

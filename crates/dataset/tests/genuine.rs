@@ -1,22 +1,15 @@
 //! Sets as they are found in the field. They are not part of the repository; without them these tests say so.
 
+mod shared;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use nudge_dataset::{
     Column, Dataset, DatasetAppender, ExamineOptions, FeatureInfo, Table, WriteSpec, examine, write_sums,
 };
-
-/// A folder of the shared data, or `None` (said aloud) when it is not there.
-fn shared(folder: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(folder);
-    if path.is_dir() {
-        return Some(path);
-    }
-    println!("SKIPPED: {} is not here", path.display());
-    None
-}
+use shared::shared;
 
 const FEATURES: [&str; 5] =
     ["observation.state", "observation.environment_state", "observation.keypoints", "action", "next.reward"];

@@ -1,9 +1,10 @@
 //! Merging: the set of all parts is the one that would have been written in one go, whatever its numbers are.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+mod files;
 
+use std::path::Path;
+
+use files::files;
 use nudge_dataset::{Column, DatasetWriter, FeatureInfo, WriteSpec, merge};
 
 fn feature(name: &str, dtype: &str, dim: usize, names: &[&str]) -> FeatureInfo {
@@ -40,23 +41,6 @@ fn write(dir: &Path, spec: WriteSpec, episodes: std::ops::Range<i64>) {
         writer.push(task, &[0.0, 0.5, 0.7], &columns(episode)).unwrap();
     }
     writer.finish().unwrap();
-}
-
-/// Every file below `folder`, by its path in it.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
 }
 
 #[test]

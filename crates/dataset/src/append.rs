@@ -13,7 +13,6 @@ use crate::info::{self, V3_DATA_PATH};
 use crate::journal::Journal;
 use crate::lerobot::LeRobot;
 use crate::merge::{difference_of, spec_of};
-use crate::sums::MARKER;
 use crate::tail::{EPISODES_PATH, FileNumber, Limits, Tail, file_path};
 use crate::write::CHUNKS_SIZE;
 use crate::write_meta::{self, EpisodeRow, INFO, STATS, TASKS};
@@ -70,11 +69,8 @@ impl DatasetAppender {
     pub fn open(dir: &Path, spec: WriteSpec) -> Result<Self, DatasetError> {
         check_spec(dir, &spec)?;
         let known = dir.join(INFO).is_file();
-        if !known && !dir.join(MARKER).is_file() && dir.symlink_metadata().is_ok() {
-            let empty = fs::read_dir(dir).map_err(DatasetError::io(dir))?.next().is_none();
-            if !empty {
-                return Err(DatasetError::Exists { path: dir.to_owned() });
-            }
+        if !known && Journal::is_foreign(dir)? {
+            return Err(DatasetError::Exists { path: dir.to_owned() });
         }
         let journal = Journal::open(dir)?;
         let features = write_meta::all_features(&spec.features);

@@ -47,6 +47,29 @@ impl Journal {
         Ok(Self { root: root.to_owned(), files: left.unwrap_or_default(), begun, _lock: lock })
     }
 
+    /// Whether something lies in the folder `root` that no recording left which was killed before it began.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn is_foreign(root: &Path) -> Result<bool, DatasetError> {
+        if root.symlink_metadata().is_err() || root.join(MARKER).is_file() {
+            return Ok(false);
+        }
+        for entry in fs::read_dir(root).map_err(DatasetError::io(root))? {
+            let entry = entry.map_err(DatasetError::io(root))?;
+            // The marker is written in the one folder, and was about to be moved to the other.
+            let beginning = match entry.file_name().to_str() {
+                Some(PARTIAL) => true,
+                Some("meta") => fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none()),
+                _ => false,
+            };
+            if !beginning {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a recording into this folder was cut off, and not gone on with since.
     pub(crate) fn begun(&self) -> bool {
         self.begun

@@ -191,6 +191,29 @@ fn wherever_an_episode_is_cut_off_the_others_are_there_and_the_next_recording_go
 }
 
 #[test]
+fn killed_while_the_folder_was_made_the_next_recording_begins_and_foreign_files_are_left_alone() {
+    let scratch = scratch();
+    let (half, whole) = (scratch.path().join("half"), scratch.path().join("whole"));
+    write(&whole, 3);
+    for left in [&[][..], &[".partial"], &[".partial", "meta"], &["meta"]] {
+        left.iter().for_each(|folder| fs::create_dir_all(half.join(folder)).unwrap());
+        if left.contains(&".partial") {
+            fs::write(half.join(".partial/marker"), "# Episodes are").unwrap();
+        }
+        append(&half, 0..3).finish().unwrap();
+        assert_same(&half, &whole);
+        fs::remove_dir_all(&half).unwrap();
+    }
+    for foreign in ["notes.txt", "meta/notes.txt"] {
+        fs::create_dir_all(half.join("meta")).unwrap();
+        fs::write(half.join(foreign), "mine").unwrap();
+        assert!(matches!(DatasetAppender::open(&half, spec()), Err(DatasetError::Exists { .. })));
+        assert_eq!(fs::read_to_string(half.join(foreign)).unwrap(), "mine");
+        fs::remove_dir_all(&half).unwrap();
+    }
+}
+
+#[test]
 fn of_two_that_record_into_one_folder_the_second_is_refused() {
     let folder = scratch();
     let dir = folder.path().join("set");

@@ -63,6 +63,7 @@ fn request(seed: u64) -> PlanRequest {
         step: seed,
         window: ObservationWindow((0..2).map(observation).collect()),
         committed: Vec::new(),
+        hurried: false,
         noise_seed: seed,
     }
 }

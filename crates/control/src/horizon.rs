@@ -151,6 +151,7 @@ impl RecedingHorizon {
             step: self.step,
             window: ObservationWindow(window),
             committed: self.plan.iter().take(self.latency_steps).cloned().collect(),
+            hurried: false,
             noise_seed: noise_seed(self.episode_seed, self.step),
         })
     }

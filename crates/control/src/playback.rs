@@ -80,6 +80,10 @@ impl Policy for Reproducible {
         self.policy.horizon()
     }
 
+    fn max_committed(&self) -> usize {
+        self.policy.max_committed()
+    }
+
     fn predict(&mut self, requests: &[PlanRequest]) -> Result<Vec<ActionChunk>, PolicyError> {
         let mut requests = requests.to_vec();
         for request in &mut requests {

@@ -18,7 +18,9 @@ pub struct Action(pub Vec<f64>);
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservationWindow(pub Vec<Observation>);
 
-/// `[Ta, Da]` actions in physical units, the first of them meant for control step `first_step`.
+/// Actions `[.., Da]` in physical units, the first of them meant for control step `first_step`: all that were predicted
+/// from the newest observation on, `Tp - To + 1`. How many of them are executed before the next plan is due is the
+/// horizon's [`executed`](Horizon::executed); those behind are there for when it is late.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActionChunk {
     pub first_step: u64,
@@ -31,8 +33,11 @@ pub struct PlanRequest {
     /// The control step of the newest observation, at which the chunk is to begin.
     pub step: u64,
     pub window: ObservationWindow,
-    /// Actions that will be executed, from `step` on, while the plan is being made.
+    /// Actions that will be executed, from `step` on, while the plan is being made; at most
+    /// [`Policy::max_committed`].
     pub committed: Vec<Action>,
+    /// The plan is late already: a policy that has a cheaper sampler of proven quality may use it.
+    pub hurried: bool,
     /// Seeds all noise of this plan, so that a plan does not depend on the batch it was made in.
     pub noise_seed: u64,
 }
@@ -55,6 +60,12 @@ pub trait Policy: Send {
 
     /// `To`, `Tp` and `Ta`.
     fn horizon(&self) -> Horizon;
+
+    /// How many committed actions a plan continues at most: its first actions are then those. 0 for a policy that
+    /// does not look at them.
+    fn max_committed(&self) -> usize {
+        0
+    }
 
     /// Plans for every request at once; the answers are in the order of the requests.
     ///

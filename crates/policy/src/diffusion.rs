@@ -317,6 +317,7 @@ mod tests {
             step: seed,
             window: ObservationWindow((0..3).map(observation).collect()),
             committed: Vec::new(),
+            hurried: false,
             noise_seed: seed,
         }
     }

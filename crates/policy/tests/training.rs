@@ -130,7 +130,7 @@ fn a_small_set_is_learned_and_the_plan_follows_it() {
     let mut policy = DiffusionPolicy::load(&out, DeviceChoice::Cpu).unwrap();
     let at = |step: f64| vec![0.75 * (0.3 * step).cos(), 0.75 * (0.3 * step).sin()];
     let window = ObservationWindow(vec![Observation(at(4.0)), Observation(at(5.0))]);
-    let request = PlanRequest { step: 5, window, committed: Vec::new(), noise_seed: 1 };
+    let request = PlanRequest { step: 5, window, committed: Vec::new(), hurried: false, noise_seed: 1 };
     let chunk = policy.predict(&[request]).unwrap().remove(0);
     // The first action of the chunk is the one recorded at the newest observation: the next point.
     for (step, action) in (6..).zip(&chunk.actions) {

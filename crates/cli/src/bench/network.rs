@@ -104,7 +104,7 @@ pub fn requests([observed, dim]: [usize; 2], batch: usize, index: u64) -> Vec<Pl
                 Observation(numbers.collect())
             };
             let window = ObservationWindow((0..observed).map(observation).collect());
-            PlanRequest { step: index, window, committed: Vec::new(), noise_seed }
+            PlanRequest { step: index, window, committed: Vec::new(), hurried: false, noise_seed }
         })
         .collect()
 }

@@ -51,6 +51,10 @@ pub struct Robot {
     #[arg(long, value_name = "ENDPOINT")]
     listen: Option<String>,
 
+    /// The zenoh configuration of this end: users, certificates, access control (see configs/zenoh)
+    #[arg(long, value_name = "FILE")]
+    zenoh: Option<PathBuf>,
+
     /// Episodes to run, each from a seed of its own
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     episodes: u64,
@@ -92,10 +96,11 @@ struct Details {
 impl Robot {
     pub fn run(self) -> Result<ExitCode> {
         let task = self.options.config(self.task)?;
-        let robot = match &self.robot {
+        let mut robot = match &self.robot {
             Some(path) => RobotFile::load(path)?,
             None => shipped_robot(&task, self.pace)?,
         };
+        robot.session.robot.config = self.zenoh.clone().or(robot.session.robot.config);
         let listen = self.listen.as_deref().map(with_free_port).transpose()?;
         let endpoints = listen.clone().unwrap_or_else(|| robot.session.robot.listen.join(", "));
         let bar = output::progress(self.episodes, "episodes");

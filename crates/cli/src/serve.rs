@@ -34,6 +34,10 @@ pub struct Serve {
     #[arg(long, value_name = "ENDPOINT")]
     connect: Option<String>,
 
+    /// The zenoh configuration of this end: user and password, certificates, access control (see configs/zenoh)
+    #[arg(long, value_name = "FILE")]
+    zenoh: Option<PathBuf>,
+
     /// Record the episodes driven into this data set, each as it ends; one that was recorded in the same way grows
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
@@ -58,7 +62,8 @@ pub struct Serve {
 
 impl Serve {
     pub fn run(self) -> Result<ExitCode> {
-        let robot = RobotFile::load(&self.robot)?;
+        let mut robot = RobotFile::load(&self.robot)?;
+        robot.session.controller.config = self.zenoh.clone().or(robot.session.controller.config);
         let policy = self.policy.load()?;
         #[cfg(feature = "rerun")]
         let view = {

@@ -71,7 +71,9 @@ pub(crate) struct Reply {
 impl Bus {
     /// Opens the session. Nothing waits for the other end: connecting is tried again and again in the background.
     pub(crate) fn open(endpoints: &Endpoints, prefix: &str) -> Result<Self, RuntimeError> {
-        let config = config(endpoints).map_err(|error| failed("its configuration", error.as_ref()))?;
+        let file = endpoints.config.as_deref().map(|file| format!(" in {}", file.display()));
+        let reading = format!("reading its configuration{}", file.unwrap_or_default());
+        let config = config(endpoints).map_err(|error| failed(reading, error.as_ref()))?;
         let doing = format!(
             "opening a session that listens at {:?} and connects to {:?}",
             endpoints.listen, endpoints.connect
@@ -249,18 +251,24 @@ fn encoding_fits(encoding: &Encoding, message: Option<&str>) -> bool {
 }
 
 fn config(endpoints: &Endpoints) -> zenoh::Result<zenoh::Config> {
-    let mut config = zenoh::Config::default();
+    let mut config = match &endpoints.config {
+        Some(file) => zenoh::Config::from_file(file)?,
+        None => zenoh::Config::default(),
+    };
     let list = |endpoints: &[String]| serde_json::Value::from(endpoints.to_vec()).to_string();
-    let retry = r#"{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"#;
-    for (key, value) in [
-        ("mode", "\"peer\""),
-        ("scouting/multicast/enabled", "false"),
-        ("listen/endpoints", &list(&endpoints.listen)),
-        ("connect/endpoints", &list(&endpoints.connect)),
-        ("connect/retry", retry),
-    ] {
-        config.insert_json5(key, value)?;
+    // What a file says goes before what is usual here, and the robot file's endpoints before both.
+    for (key, usual) in [("mode", "\"peer\""), ("scouting/multicast/enabled", "false")] {
+        if config.get_json(key)? == "null" {
+            config.insert_json5(key, usual)?;
+        }
     }
+    for (key, endpoints) in
+        [("listen/endpoints", &endpoints.listen), ("connect/endpoints", &endpoints.connect)]
+    {
+        config.insert_json5(key, &list(endpoints))?;
+    }
+    let retry = r#"{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"#;
+    config.insert_json5("connect/retry", retry)?;
     for priority in ["control", "real_time", "interactive_high", "data_high", "data"] {
         config
             .insert_json5(&format!("transport/link/tx/queue/size/{priority}"), &QUEUE_BATCHES.to_string())?;

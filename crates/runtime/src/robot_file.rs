@@ -1,7 +1,7 @@
 //! A robot is one TOML file: its keys, messages, rates and limits.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nudge_control::{ActionFeature, ActionMode, Feature, FeatureKind, Interface, Limits};
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,9 @@ pub struct Endpoints {
     pub listen: Vec<String>,
     #[serde(default)]
     pub connect: Vec<String>,
+    /// A zenoh configuration for what endpoints do not say: users, certificates, access control. Its path and those in
+    /// it are seen from where the program is started.
+    pub config: Option<PathBuf>,
 }
 
 /// One part of an observation, on the key `<prefix>/obs/<name>`.

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::attachment::Gid;
+use nudge_wire::Gid;
+
 use crate::counters::{Count, Counters};
 use crate::robot_file::Pace;
 

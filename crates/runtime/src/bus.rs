@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nudge_wire::{ATTACHMENT_LENGTH, Attachment, Gid};
+use rand::RngCore;
 use zenoh::Wait;
 use zenoh::bytes::Encoding;
 use zenoh::pubsub::{Publisher, Subscriber};
@@ -12,7 +14,6 @@ use zenoh::query::{Query, QueryTarget, Queryable};
 use zenoh::sample::{Locality, Sample};
 
 use crate::RuntimeError;
-use crate::attachment::{Attachment, Gid, random_gid};
 use crate::counters::{Count, Counters};
 use crate::robot_file::Endpoints;
 
@@ -230,7 +231,14 @@ impl Outlet {
     }
 }
 
-fn attachment(sequence: i64, gid: Gid) -> [u8; crate::attachment::ATTACHMENT_LENGTH] {
+/// A new identity for this process: the same on all its keys.
+fn random_gid() -> Gid {
+    let mut gid = Gid::default();
+    rand::rng().fill_bytes(&mut gid);
+    gid
+}
+
+fn attachment(sequence: i64, gid: Gid) -> [u8; ATTACHMENT_LENGTH] {
     Attachment { sequence, source_time_ns: wall_clock_ns(), gid }.encode()
 }
 
@@ -283,6 +291,11 @@ fn failed(doing: impl Into<String>, error: &dyn std::error::Error) -> RuntimeErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_processes_differ() {
+        assert_ne!(random_gid(), random_gid());
+    }
 
     #[test]
     fn an_encoding_that_says_nothing_is_taken_and_one_that_contradicts_is_not() {

@@ -3,13 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::Sender;
+use nudge_wire::{Attachment, Bool, Float64MultiArray, Gid, JointState, Message as _, Text};
 use zenoh::pubsub::Subscriber;
 
 use crate::RuntimeError;
 use crate::assembly::{Assembled, Assembly};
-use crate::attachment::{Attachment, Gid};
 use crate::bus::{Bus, FLOATS, JOINTS, TEXT, TRUTH};
-use crate::cdr;
 use crate::counters::{Count, Counters};
 use crate::events::{Event, Signals};
 use crate::robot_file::{JointField, Message, ObservedFeature};
@@ -67,9 +66,9 @@ pub(crate) fn listen_to_estop(
     stopped: impl Fn() + Send + Sync + 'static,
 ) -> Result<Subscriber<()>, RuntimeError> {
     let counters = bus.counters.clone();
-    bus.listen("ctl/estop", Some(TRUTH), move |_, payload| match cdr::decode_bool(payload) {
-        Ok(true) => stopped(),
-        Ok(false) => {}
+    bus.listen("ctl/estop", Some(TRUTH), move |_, payload| match Bool::decode(payload) {
+        Ok(Bool(true)) => stopped(),
+        Ok(Bool(false)) => {}
         Err(_) => counters.add(Count::PayloadRefused, 1),
     })
 }
@@ -80,8 +79,8 @@ pub(crate) fn listen_to_heartbeats(
     heard: impl Fn(Gid, i64, &str) + Send + Sync + 'static,
 ) -> Result<Subscriber<()>, RuntimeError> {
     let counters = bus.counters.clone();
-    bus.listen("ctl/heartbeat", Some(TEXT), move |from, payload| match cdr::decode_string(payload) {
-        Ok(role) => heard(from.gid, from.sequence, &role),
+    bus.listen("ctl/heartbeat", Some(TEXT), move |from, payload| match Text::decode(payload) {
+        Ok(Text(role)) => heard(from.gid, from.sequence, &role),
         Err(_) => counters.add(Count::PayloadRefused, 1),
     })
 }
@@ -90,9 +89,11 @@ pub(crate) fn listen_to_heartbeats(
 fn decode(message: &Message, payload: &[u8], counters: &Counters) -> Option<Vec<f64>> {
     let refused = |_| counters.add(Count::PayloadRefused, 1);
     match message {
-        Message::Float64MultiArray => cdr::decode_f64_array(payload).map_err(refused).ok(),
+        Message::Float64MultiArray => {
+            Float64MultiArray::decode(payload).map_err(refused).ok().map(|array| array.data)
+        }
         Message::JointState { field, joints } => {
-            let state = cdr::decode_joint_state(payload).map_err(refused).ok()?;
+            let state = JointState::decode(payload).map_err(refused).ok()?;
             let values = pick_joints(&state, *field, joints);
             if values.is_none() {
                 counters.add(Count::ShapeRefused, 1);
@@ -103,7 +104,7 @@ fn decode(message: &Message, payload: &[u8], counters: &Counters) -> Option<Vec<
 }
 
 /// One field of `joints`, in this order; `None` when a joint is missing, named twice, or has no value.
-fn pick_joints(state: &cdr::JointState, field: JointField, joints: &[String]) -> Option<Vec<f64>> {
+fn pick_joints(state: &JointState, field: JointField, joints: &[String]) -> Option<Vec<f64>> {
     let values = match field {
         JointField::Position => &state.position,
         JointField::Velocity => &state.velocity,
@@ -119,12 +120,15 @@ fn pick_joints(state: &cdr::JointState, field: JointField, joints: &[String]) ->
 
 #[cfg(test)]
 mod tests {
+    use nudge_wire::Header;
+
     use super::*;
 
     #[test]
     fn joints_are_found_by_name_wherever_they_stand() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let state = cdr::JointState {
+        let state = JointState {
+            header: Header::default(),
             name: names(&["elbow", "wrist", "shoulder", "wrist"]),
             position: vec![1.0, 2.0, 3.0, 4.0],
             velocity: vec![0.1],

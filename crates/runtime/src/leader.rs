@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nudge_wire::{Float64MultiArray, Message as _};
 use zenoh::pubsub::Subscriber;
 
 use crate::RuntimeError;
 use crate::bus::{Bus, Outlet, STATUS};
-use crate::cdr;
 use crate::counters::{Count, Counters};
 use crate::robot_file::{Endpoints, RobotFile};
 
@@ -87,7 +87,7 @@ fn decode(payload: &[u8], dim: usize, counters: &Counters) -> Option<Vec<f64>> {
     let text = payload.trim_ascii_start();
     let values = match text.first() {
         Some(b'[') => serde_json::from_slice(text).ok(),
-        _ => cdr::decode_f64_array(payload).ok(),
+        _ => Float64MultiArray::decode(payload).ok().map(|array| array.data),
     };
     let Some(values): Option<Vec<f64>> = values else {
         counters.add(Count::PayloadRefused, 1);
@@ -110,7 +110,7 @@ mod tests {
         let read = |payload: &[u8]| decode(payload, 2, &counters);
         assert_eq!(read(b"[1, 2.5]"), Some(vec![1.0, 2.5]));
         assert_eq!(read(b" \n[1e2,-0.5]\n"), Some(vec![100.0, -0.5]));
-        assert_eq!(read(&cdr::encode_f64_array(&[], [1.0, 2.0].into_iter())), Some(vec![1.0, 2.0]));
+        assert_eq!(read(&Float64MultiArray::of(vec![1.0, 2.0]).encode()), Some(vec![1.0, 2.0]));
         let other: [&[u8]; 7] =
             [b"", b"1, 2", b"[1, NaN]", b"[1, null]", b"[1, 2] and", b"{\"x\": 1}", &[0, 1, 0, 0, 9]];
         for payload in other {
@@ -118,7 +118,7 @@ mod tests {
         }
         assert_eq!((counters.get(Count::PayloadRefused), counters.get(Count::ShapeRefused)), (7, 0));
         for numbers in [vec![1.0], vec![1.0, f64::NAN], vec![1.0, 2.0, 3.0], vec![1.0, f64::INFINITY]] {
-            assert_eq!(read(&cdr::encode_f64_array(&[], numbers.into_iter())), None);
+            assert_eq!(read(&Float64MultiArray::of(numbers).encode()), None);
         }
         assert_eq!(counters.get(Count::ShapeRefused), 4);
     }

@@ -7,10 +7,8 @@
 #![cfg_attr(not(feature = "zenoh"), allow(dead_code, reason = "without the bus there is nothing to drive"))]
 
 mod assembly;
-mod attachment;
 #[cfg(feature = "zenoh")]
 mod bus;
-mod cdr;
 mod control_loop;
 mod counters;
 mod describe;

@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nudge_control::{Interface, Observation};
+use nudge_wire::{Attachment, Float64MultiArray, Gid, Header, JointState, Message as _};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 use zenoh::pubsub::Subscriber;
 
 use crate::RuntimeError;
-use crate::attachment::{Attachment, Gid};
 use crate::bus::{Bus, FLOATS, OBSERVED_FLOATS, OBSERVED_JOINTS, Outlet, wall_clock_ns};
-use crate::cdr::{self, JointState};
 use crate::counters::Count;
 use crate::guard::State;
 use crate::inbox::{CONTROLLER, listen_to_estop};
@@ -179,15 +178,16 @@ impl<'a> Line<'a> {
         for feature in &self.features {
             let values = &observation.0[feature.range.clone()];
             let payload = match &feature.message {
-                Message::Float64MultiArray => cdr::encode_f64_array(&[], values.iter().copied()),
+                Message::Float64MultiArray => Float64MultiArray::of(values.to_vec()).encode(),
                 Message::JointState { field, joints } => {
-                    let mut state = JointState { name: joints.clone(), ..JointState::default() };
+                    let header = Header::new(stamp_ns, "");
+                    let mut state = JointState { header, name: joints.clone(), ..JointState::default() };
                     match field {
                         JointField::Position => state.position = values.to_vec(),
                         JointField::Velocity => state.velocity = values.to_vec(),
                         JointField::Effort => state.effort = values.to_vec(),
                     }
-                    cdr::encode_joint_state(stamp_ns, &state)
+                    state.encode()
                 }
             };
             if !feature.outlet.send_stamped(self.sequence, stamp_ns, payload) {
@@ -278,7 +278,7 @@ fn listen_to_commands(
 ) -> Result<Subscriber<()>, RuntimeError> {
     let (controller, counters) = (controller.clone(), bus.counters.clone());
     bus.listen("act/cmd", Some(FLOATS), move |from: Attachment, payload| {
-        let Ok(values) = cdr::decode_f64_array(payload) else {
+        let Ok(Float64MultiArray { data: values, .. }) = Float64MultiArray::decode(payload) else {
             counters.add(Count::PayloadRefused, 1);
             return;
         };

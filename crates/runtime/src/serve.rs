@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use nudge_control::{Feature, Interface, Policy, RecedingHorizon};
+use nudge_wire::{Dimension, Float64MultiArray, Gid, Message as _};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::assembly::Assembly;
 use crate::bus::{Bus, CHUNK, COMMAND, HEARTBEAT, Outlet, STATUS};
-use crate::cdr::{self, Dimension};
 use crate::describe::Description;
 use crate::driver::{Driver, Outlets};
 use crate::episode_log::{EpisodeLog, OnEpisode};
@@ -128,7 +128,7 @@ pub fn serve(
     let (snapshots, snapshots_due) = mpsc::channel(64);
     let outlets = Outlets {
         send: Box::new(move |answers, command| {
-            let payload = cdr::encode_f64_array(&[], command.iter().copied());
+            let payload = Float64MultiArray::of(command.to_vec()).encode();
             match answers {
                 Some(sequence) => commands.send_as(sequence, payload),
                 None => commands.send(payload),
@@ -233,7 +233,7 @@ fn heartbeats(
     bus: &Bus,
     own: &Arc<Outlet>,
     signals: &Arc<Signals>,
-) -> impl Fn(crate::attachment::Gid, i64, &str) + Send + Sync + 'static {
+) -> impl Fn(Gid, i64, &str) + Send + Sync + 'static {
     let (own, signals, gid) = (own.clone(), signals.clone(), bus.gid);
     move |sender, sequence, role| match role {
         ROBOT => signals.heartbeat(),
@@ -250,11 +250,14 @@ fn show(plan: &Plan, chunks: &Outlet, watch: &Watch) {
     let Some(first) = fan.first() else { return };
     let dim = first.actions.first().map_or(0, |action| action.0.len());
     let numbers: Vec<f64> = first.actions.iter().flat_map(|action| action.0.iter().copied()).collect();
-    let layout = [
-        Dimension { label: "step", size: first.actions.len(), stride: numbers.len() },
-        Dimension { label: "action", size: dim, stride: dim },
-    ];
-    chunks.send_as(plan.sequence, cdr::encode_f64_array(&layout, numbers.into_iter()));
+    let dimension = |label: &str, size: usize, stride: usize| Dimension {
+        label: label.to_owned(),
+        size: size as u32,
+        stride: stride as u32,
+    };
+    let dimensions =
+        vec![dimension("step", first.actions.len(), numbers.len()), dimension("action", dim, dim)];
+    chunks.send_as(plan.sequence, Float64MultiArray { dimensions, data: numbers }.encode());
     watch.plan(fan, plan.took);
 }
 

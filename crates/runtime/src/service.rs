@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use nudge_wire::{Gid, Message as _, Text};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -11,9 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use zenoh::query::{Query, Queryable};
 
 use crate::RuntimeError;
-use crate::attachment::Gid;
 use crate::bus::{Bus, Outlet};
-use crate::cdr;
 use crate::events::Event;
 use crate::inbox::SharedAssembly;
 use crate::status::Snapshot;
@@ -47,7 +46,7 @@ pub(crate) async fn run(
     loop {
         tokio::select! {
             _ = beat.tick() => {
-                heartbeat.send(cdr::encode_string(role));
+                heartbeat.send(Text(role.to_owned()).encode());
             }
             _ = second.tick() => publish(&now),
             snapshot = snapshots.recv() => {

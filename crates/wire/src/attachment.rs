@@ -1,12 +1,10 @@
 //! The 33 bytes that go with every message: who sent it, as which of its messages, and when.
 
-use rand::RngCore;
-
 /// Length of an attachment on the wire.
 pub const ATTACHMENT_LENGTH: usize = 33;
 const GID_LENGTH: u8 = 16;
 
-/// A sender: 16 random bytes a process, the same on all its keys.
+/// A sender: 16 random bytes.
 pub type Gid = [u8; GID_LENGTH as usize];
 
 /// What goes with every message (the layout of rmw_zenoh): i64 sequence, i64 source time, `0x10`, 16 bytes of gid,
@@ -32,6 +30,8 @@ pub enum AttachmentError {
 }
 
 impl Attachment {
+    /// Reads the bytes attached to a message.
+    ///
     /// # Errors
     /// When the length, the gid's length, or the sequence cannot be.
     pub fn decode(bytes: &[u8]) -> Result<Self, AttachmentError> {
@@ -55,6 +55,7 @@ impl Attachment {
         Ok(Self { sequence, source_time_ns: i64_at(8), gid })
     }
 
+    /// The bytes to attach.
     pub fn encode(&self) -> [u8; ATTACHMENT_LENGTH] {
         let mut bytes = [0; ATTACHMENT_LENGTH];
         bytes[..8].copy_from_slice(&self.sequence.to_le_bytes());
@@ -63,13 +64,6 @@ impl Attachment {
         bytes[17..].copy_from_slice(&self.gid);
         bytes
     }
-}
-
-/// A new identity for this process.
-pub fn random_gid() -> Gid {
-    let mut gid = Gid::default();
-    rand::rng().fill_bytes(&mut gid);
-    gid
 }
 
 #[cfg(test)]
@@ -105,10 +99,5 @@ mod tests {
             let bytes = Attachment { sequence, ..good }.encode();
             assert_eq!(Attachment::decode(&bytes), Err(AttachmentError::Sequence(sequence)));
         }
-    }
-
-    #[test]
-    fn two_processes_differ() {
-        assert_ne!(random_gid(), random_gid());
     }
 }

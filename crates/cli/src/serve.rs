@@ -83,6 +83,7 @@ impl Serve {
             max_wait: None,
             on_episode: keep,
             on_plan: None,
+            on_trouble: Some(Box::new(|problems| eprintln!("{problems}"))),
             on_ready: Some(Box::new(move || eprintln!("driving robot `{prefix}`; Ctrl-C ends it"))),
             #[cfg(feature = "rerun")]
             view: view.clone(),

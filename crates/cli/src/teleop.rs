@@ -210,6 +210,8 @@ fn robot_file(path: Option<&Path>, task: &TaskConfig) -> Result<RobotFile> {
             limits: feature.limits,
             velocity: None,
             measured_by: None,
+            topic: None,
+            message: None,
         })
         .collect();
     Ok(robot)

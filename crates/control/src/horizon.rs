@@ -182,6 +182,11 @@ impl RecedingHorizon {
         self.asked_at = None;
     }
 
+    /// What the plan holds from this step on.
+    pub fn upcoming(&self) -> impl Iterator<Item = &Action> {
+        self.plan.iter()
+    }
+
     /// This step's action, and the end of the step. `None` when the plan is used up: the robot must hold.
     pub fn next_action(&mut self) -> Option<Action> {
         self.step += 1;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nudge_wire::{ATTACHMENT_LENGTH, Attachment, Gid};
+use nudge_wire::{ATTACHMENT_LENGTH, Attachment, Gid, MessageType};
 use rand::RngCore;
 use zenoh::Wait;
 use zenoh::bytes::Encoding;
@@ -15,7 +15,7 @@ use zenoh::sample::{Locality, Sample};
 
 use crate::RuntimeError;
 use crate::counters::{Count, Counters};
-use crate::robot_file::Endpoints;
+use crate::robot_file::{Endpoints, SessionMode};
 
 /// Batches that may wait in a link for each priority; zenoh's own 2 lose observations on a busy machine.
 const QUEUE_BATCHES: u32 = 16;
@@ -41,7 +41,6 @@ pub(crate) struct Stream {
 }
 
 pub(crate) const FLOATS: &str = "std_msgs/msg/Float64MultiArray";
-pub(crate) const JOINTS: &str = "sensor_msgs/msg/JointState";
 pub(crate) const TRUTH: &str = "std_msgs/msg/Bool";
 pub(crate) const TEXT: &str = "std_msgs/msg/String";
 
@@ -49,10 +48,15 @@ pub(crate) const COMMAND: Stream =
     Stream { message: Some(FLOATS), priority: Priority::RealTime, express: true };
 pub(crate) const HEARTBEAT: Stream =
     Stream { message: Some(TEXT), priority: Priority::InteractiveHigh, express: true };
-pub(crate) const OBSERVED_FLOATS: Stream =
-    Stream { message: Some(FLOATS), priority: Priority::DataHigh, express: true };
-pub(crate) const OBSERVED_JOINTS: Stream =
-    Stream { message: Some(JOINTS), priority: Priority::DataHigh, express: true };
+/// A feature of an observation, in a message of that type.
+pub(crate) fn observed(message: MessageType) -> Stream {
+    Stream { message: Some(message.name()), priority: Priority::DataHigh, express: true }
+}
+
+/// A command in a message of that type.
+pub(crate) fn commanded(message: MessageType) -> Stream {
+    Stream { message: Some(message.name()), ..COMMAND }
+}
 pub(crate) const CHUNK: Stream = Stream { message: Some(FLOATS), priority: Priority::Data, express: false };
 pub(crate) const STATUS: Stream = Stream { message: None, priority: Priority::Data, express: false };
 
@@ -70,13 +74,18 @@ pub(crate) struct Reply {
 }
 
 impl Bus {
-    /// Opens the session. Nothing waits for the other end: connecting is tried again and again in the background.
+    /// Opens the session. A peer waits for nobody: connecting is tried again and again in the background. A client is one
+    /// of a router's, which must be there.
     pub(crate) fn open(endpoints: &Endpoints, prefix: &str) -> Result<Self, RuntimeError> {
         let file = endpoints.config.as_deref().map(|file| format!(" in {}", file.display()));
         let reading = format!("reading its configuration{}", file.unwrap_or_default());
         let config = config(endpoints).map_err(|error| failed(reading, error.as_ref()))?;
+        let router = match endpoints.mode {
+            Some(SessionMode::Client) => "; a client needs its router there",
+            _ => "",
+        };
         let doing = format!(
-            "opening a session that listens at {:?} and connects to {:?}",
+            "opening a session that listens at {:?} and connects to {:?}{router}",
             endpoints.listen, endpoints.connect
         );
         let session = zenoh::open(config).wait().map_err(|error| failed(doing, error.as_ref()))?;
@@ -87,8 +96,16 @@ impl Bus {
         format!("{}/{name}", self.prefix)
     }
 
+    pub(crate) fn session(&self) -> &zenoh::Session {
+        &self.session
+    }
+
     pub(crate) fn outlet(&self, name: &str, stream: Stream) -> Result<Outlet, RuntimeError> {
-        let key = self.key(name);
+        self.outlet_at(self.key(name), stream)
+    }
+
+    /// As [`Bus::outlet`], on a key outside the prefix.
+    pub(crate) fn outlet_at(&self, key: String, stream: Stream) -> Result<Outlet, RuntimeError> {
         let encoding =
             stream.message.map_or(Encoding::from(JSON), |message| Encoding::from(CDR).with_schema(message));
         let publisher = self
@@ -111,7 +128,16 @@ impl Bus {
         message: Option<&'static str>,
         heard: impl Fn(Attachment, &[u8]) + Send + Sync + 'static,
     ) -> Result<Subscriber<()>, RuntimeError> {
-        let key = self.key(name);
+        self.listen_at(self.key(name), message, heard)
+    }
+
+    /// As [`Bus::listen`], on a key outside the prefix.
+    pub(crate) fn listen_at(
+        &self,
+        key: String,
+        message: Option<&'static str>,
+        heard: impl Fn(Attachment, &[u8]) + Send + Sync + 'static,
+    ) -> Result<Subscriber<()>, RuntimeError> {
         let counters = self.counters.clone();
         let receive = move |sample: Sample| {
             if !encoding_fits(sample.encoding(), message) {
@@ -139,7 +165,15 @@ impl Bus {
         name: &str,
         heard: impl Fn(&[u8]) + Send + Sync + 'static,
     ) -> Result<Subscriber<()>, RuntimeError> {
-        let key = self.key(name);
+        self.listen_bare_at(self.key(name), heard)
+    }
+
+    /// As [`Bus::listen_bare`], on a key outside the prefix.
+    pub(crate) fn listen_bare_at(
+        &self,
+        key: String,
+        heard: impl Fn(&[u8]) + Send + Sync + 'static,
+    ) -> Result<Subscriber<()>, RuntimeError> {
         self.session
             .declare_subscriber(key.clone())
             .allowed_origin(Locality::Remote)
@@ -264,7 +298,14 @@ fn config(endpoints: &Endpoints) -> zenoh::Result<zenoh::Config> {
         None => zenoh::Config::default(),
     };
     let list = |endpoints: &[String]| serde_json::Value::from(endpoints.to_vec()).to_string();
-    // What a file says goes before what is usual here, and the robot file's endpoints before both.
+    // What a file says goes before what is usual here, and what the robot file says before both.
+    let mode = endpoints.mode.map(|mode| match mode {
+        SessionMode::Peer => "\"peer\"",
+        SessionMode::Client => "\"client\"",
+    });
+    if let Some(mode) = mode {
+        config.insert_json5("mode", mode)?;
+    }
     for (key, usual) in [("mode", "\"peer\""), ("scouting/multicast/enabled", "false")] {
         if config.get_json(key)? == "null" {
             config.insert_json5(key, usual)?;
@@ -284,7 +325,7 @@ fn config(endpoints: &Endpoints) -> zenoh::Result<zenoh::Config> {
     Ok(config)
 }
 
-fn failed(doing: impl Into<String>, error: &dyn std::error::Error) -> RuntimeError {
+pub(crate) fn failed(doing: impl Into<String>, error: &dyn std::error::Error) -> RuntimeError {
     RuntimeError::Bus { doing: doing.into(), problem: error.to_string() }
 }
 

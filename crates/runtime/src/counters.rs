@@ -35,10 +35,12 @@ pub enum Count {
     RecordDropped,
     /// Messages that the bus did not take.
     SendFailed,
+    /// Commands that no message can carry: a quaternion without a direction.
+    CommandRefused,
 }
 
 impl Count {
-    const ALL: [(Self, &'static str); 15] = [
+    const ALL: [(Self, &'static str); 16] = [
         (Self::AttachmentRefused, "attachment_refused"),
         (Self::PayloadRefused, "payload_refused"),
         (Self::EncodingRefused, "encoding_refused"),
@@ -54,6 +56,7 @@ impl Count {
         (Self::PlanFailed, "plan_failed"),
         (Self::RecordDropped, "record_dropped"),
         (Self::SendFailed, "send_failed"),
+        (Self::CommandRefused, "command_refused"),
     ];
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::counters::{Count, Counters};
 use crate::episode_log::EpisodeLog;
 use crate::events::Watch;
-use crate::guard::{Guard, Missing, Rule, State};
+use crate::guard::{Guard, Missing, Rule, State, Verdict};
 use crate::planner::{Job, Plan, Planner, fan};
 use crate::status::{Snapshot, Timings};
 
@@ -25,9 +25,17 @@ const PLAN_TIME_MARGIN: f64 = 1.25;
 /// Where commands go: the sequence of the observation answered (lockstep) or `None`, and the command.
 pub(crate) type SendCommand = Box<dyn FnMut(Option<i64>, &[f64]) -> bool + Send>;
 
+/// Where whole plans go: the command just sent, and what the guard would let through behind it, a period apart.
+pub(crate) struct Onward {
+    pub send: Box<dyn FnMut(&[f64], &[Action]) -> bool + Send>,
+    pub period: Duration,
+}
+
 /// What the loop drives with, and where it tells what it does.
 pub(crate) struct Outlets {
     pub send: SendCommand,
+    /// For a robot that is sent whole plans.
+    pub onward: Option<Onward>,
     pub snapshots: mpsc::Sender<Snapshot>,
     pub log: EpisodeLog,
     pub watch: Watch,
@@ -64,6 +72,8 @@ pub(crate) struct Driver {
     plans: u64,
     commands: u64,
     last_command: Vec<f64>,
+    /// Whether the robot was sent more than a command.
+    ahead: bool,
     told: Option<(State, String)>,
     told_at: Option<Instant>,
 }
@@ -95,6 +105,7 @@ impl Driver {
             plans: 0,
             commands: 0,
             last_command: Vec::new(),
+            ahead: false,
             told: None,
             told_at: None,
         }
@@ -261,11 +272,28 @@ impl Driver {
             self.out.watch.command(step, command, state);
             self.out.watch.timings(step, &[("guard", guarded), ("publish", sent)]);
         }
+        self.send_onward(now, state, sends);
         if reason.is_some_and(Rule::breaks_history) {
             self.interrupt();
         }
         self.tell(state, reason);
         (sends, reason)
+    }
+
+    /// Sends what the plan holds behind the command of `now`, for a robot that takes whole plans. When there is nothing
+    /// more to send, not even a command, a plan sent before is called back: the robot stays at the last command.
+    fn send_onward(&mut self, now: Duration, state: State, sends: bool) {
+        let Some(onward) = &mut self.out.onward else { return };
+        let plan = match &self.seen {
+            Some(seen) if state == State::Run => {
+                foresee(self.guard.clone(), now, onward.period, &seen.values, self.horizon.upcoming())
+            }
+            _ => Vec::new(),
+        };
+        if (sends || self.ahead) && !(onward.send)(&self.last_command, &plan) {
+            self.out.counters.add(Count::SendFailed, 1);
+        }
+        self.ahead = !plan.is_empty();
     }
 
     /// Sends the last command again, as the answer to the observation `sequence` that it answered.
@@ -309,6 +337,30 @@ impl Driver {
             self.told_at = Some(Instant::now());
         }
     }
+}
+
+/// What `guard` would make of the `upcoming` actions at its next ticks, if it kept on seeing what it sees; up to the first
+/// that it would not let through.
+fn foresee<'a>(
+    mut guard: Guard,
+    now: Duration,
+    period: Duration,
+    observed: &[f64],
+    upcoming: impl Iterator<Item = &'a Action>,
+) -> Vec<Action> {
+    let mut foreseen = Vec::new();
+    let mut at = now;
+    for action in upcoming {
+        at += period;
+        guard.observe(at, observed);
+        match guard.tick(at, Ok(&action.0)) {
+            Verdict { state: State::Run, command: Some(command), .. } => {
+                foreseen.push(Action(command.to_vec()))
+            }
+            _ => break,
+        }
+    }
+    foreseen
 }
 
 fn reason_name(state: State, reason: Option<Rule>) -> &'static str {

@@ -31,6 +31,10 @@ pub enum RuntimeError {
     NoController { key: String, secs: f64, last: String },
     #[error("the controller stopped commanding: no command to observation {sequence} within {secs:.0} s")]
     ControllerSilent { sequence: i64, secs: f64 },
+    #[error("the ROS 2 robot `{robot}` is not the one of its file:\n{problems}")]
+    Ros2Differs { robot: String, problems: String },
+    #[error("the ROS 2 robot `{robot}` cannot be driven after {secs:.0} s:\n{problems}")]
+    Ros2Missing { robot: String, secs: f64, problems: String },
     #[error("zenoh: {doing}: {problem}")]
     Bus { doing: String, problem: String },
     #[error("starting {what}: {problem}")]

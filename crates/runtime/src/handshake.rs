@@ -13,7 +13,7 @@ use crate::inbox::{CONTROLLER, ROBOT};
 use crate::robot_file::RobotFile;
 
 /// How long another controller's heartbeat is listened for.
-const LISTEN_FOR_OTHERS: Duration = Duration::from_secs(1);
+pub(crate) const LISTEN_FOR_OTHERS: Duration = Duration::from_secs(1);
 /// How long the replies to a description are waited for.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -59,6 +59,11 @@ pub(crate) fn meet_robot(
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(None)
+}
+
+/// Whether another controller of this robot describes itself.
+pub(crate) fn another_controller(bus: &Bus) -> Result<bool, RuntimeError> {
+    Ok(ask_descriptions(bus)?.iter().any(|other| other.role == CONTROLLER))
 }
 
 /// Everybody's description; answers that are none are refused.

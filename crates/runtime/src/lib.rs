@@ -16,6 +16,7 @@ mod driver;
 mod episode_log;
 mod error;
 mod events;
+mod feature_message;
 mod follow;
 mod guard;
 #[cfg(feature = "zenoh")]
@@ -31,6 +32,17 @@ mod robot;
 mod robot_file;
 #[cfg(feature = "zenoh")]
 mod robot_line;
+#[cfg(feature = "zenoh")]
+mod ros2;
+#[cfg(feature = "zenoh")]
+mod ros2_command;
+#[cfg(feature = "zenoh")]
+mod ros2_diagnosis;
+mod ros2_file;
+#[cfg(feature = "zenoh")]
+mod ros2_meet;
+#[cfg(feature = "zenoh")]
+mod ros2_newest;
 mod schedule;
 #[cfg(feature = "zenoh")]
 mod serve;
@@ -52,8 +64,11 @@ pub use leader::{COMMAND_STALE, Leader};
 #[cfg(feature = "zenoh")]
 pub use robot::{OnBegin, OnStep, RobotEpisode, RobotOptions, RobotReport, simulated_robot};
 pub use robot_file::{
-    CommandedFeature, Endpoints, JointField, Message, ObservedFeature, Pace, RobotFile, Sessions,
+    CommandedFeature, Endpoints, JointField, Message, ObservedFeature, Pace, RobotFile, SessionMode, Sessions,
 };
+pub use ros2_file::{Bridge, CommandMessage, Protocol, Ros2, StopMessage, StopTopic, TrajectorySend};
+#[cfg(feature = "zenoh")]
+pub use ros2_meet::OnTrouble;
 #[cfg(feature = "zenoh")]
 pub use serve::{ServeOptions, ServeReport, serve};
 pub use status::StageTimings;

@@ -7,6 +7,7 @@ use nudge_control::{ActionFeature, ActionMode, Feature, FeatureKind, Interface, 
 use serde::{Deserialize, Serialize};
 
 use crate::RuntimeError;
+use crate::ros2_file::{self, CommandMessage, Protocol, Ros2};
 
 /// Who waits for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,10 @@ pub struct RobotFile {
     pub name: String,
     /// Before every key.
     pub prefix: String,
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Of a robot with the protocol `ros2`.
+    pub ros2: Option<Ros2>,
     pub pace: Pace,
     pub control_hz: f64,
     /// Observations older than this hold the robot (pace `clock`); by default max(0.1, 2.5 / `control_hz`).
@@ -61,6 +66,18 @@ pub struct Endpoints {
     /// A zenoh configuration for what endpoints do not say: users, certificates, access control. Its path and those in
     /// it are seen from where the program is started.
     pub config: Option<PathBuf>,
+    /// By default what `config` says, else a peer.
+    pub mode: Option<SessionMode>,
+}
+
+/// What an end is to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionMode {
+    /// Meets other peers directly.
+    Peer,
+    /// Meets others through the router that it connects to, which must be there when it starts.
+    Client,
 }
 
 /// One part of an observation, on the key `<prefix>/obs/<name>`.
@@ -73,6 +90,8 @@ pub struct ObservedFeature {
     pub unit: String,
     #[serde(default)]
     pub message: Message,
+    /// The ROS 2 topic that it comes from.
+    pub topic: Option<String>,
 }
 
 /// The message that carries a feature.
@@ -84,6 +103,10 @@ pub enum Message {
     Float64MultiArray,
     /// `sensor_msgs/msg/JointState`: one field of the joints named, in this order, wherever they stand in the message.
     JointState { field: JointField, joints: Vec<String> },
+    /// `geometry_msgs/msg/PoseStamped`: x, y, z in m and the quaternion x, y, z, w.
+    PoseStamped,
+    /// `geometry_msgs/msg/TwistStamped`: linear x, y, z in m/s and angular x, y, z in rad/s.
+    TwistStamped,
 }
 
 /// A field of `sensor_msgs/msg/JointState`.
@@ -111,6 +134,10 @@ pub struct CommandedFeature {
     /// The observation feature that measures what an absolute action commands: to hold is to command that. Without
     /// one, to hold is to repeat the last command (a gripper).
     pub measured_by: Option<String>,
+    /// The ROS 2 topic that it goes to.
+    pub topic: Option<String>,
+    /// The ROS 2 message that carries it; by default all numbers in one array.
+    pub message: Option<CommandMessage>,
 }
 
 impl RobotFile {
@@ -183,8 +210,11 @@ impl RobotFile {
             if !names.insert(&feature.name) {
                 return Err(format!("{place} is there twice"));
             }
-            if let Message::JointState { joints, .. } = &feature.message {
-                check_joints(&place, joints, dim)?;
+            match &feature.message {
+                Message::JointState { joints, .. } => check_joints(&place, joints, dim)?,
+                Message::PoseStamped => check_length(&format!("{place}: a pose"), 7, dim)?,
+                Message::TwistStamped => check_length(&format!("{place}: a twist"), 6, dim)?,
+                Message::Float64MultiArray => {}
             }
         }
         names.clear();
@@ -194,7 +224,7 @@ impl RobotFile {
             }
             self.check_action(feature)?;
         }
-        Ok(())
+        ros2_file::check(self)
     }
 
     fn check_action(&self, feature: &CommandedFeature) -> Result<(), String> {

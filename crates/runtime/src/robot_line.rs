@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nudge_control::{Interface, Observation};
-use nudge_wire::{Attachment, Float64MultiArray, Gid, Header, JointState, Message as _};
+use nudge_wire::{Attachment, Float64MultiArray, Gid, Message as _};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 use zenoh::pubsub::Subscriber;
 
 use crate::RuntimeError;
-use crate::bus::{Bus, FLOATS, OBSERVED_FLOATS, OBSERVED_JOINTS, Outlet, wall_clock_ns};
+use crate::bus::{Bus, FLOATS, Outlet, observed, wall_clock_ns};
 use crate::counters::Count;
+use crate::feature_message;
 use crate::guard::State;
 use crate::inbox::{CONTROLLER, listen_to_estop};
-use crate::robot_file::{JointField, Message, Pace, RobotFile};
+use crate::robot_file::{Message, Pace, RobotFile};
 use crate::status::{Snapshot, StageTimings};
 
 /// In lockstep an unanswered observation is sent again after so long.
@@ -83,10 +84,7 @@ impl<'a> Line<'a> {
         let mut features = Vec::new();
         for feature in &robot.observation {
             let Some(range) = offered.observation_range(&feature.name) else { continue };
-            let stream = match feature.message {
-                Message::Float64MultiArray => OBSERVED_FLOATS,
-                Message::JointState { .. } => OBSERVED_JOINTS,
-            };
+            let stream = observed(feature.message.wire_type());
             let outlet = bus.outlet(&format!("obs/{}", feature.name), stream)?;
             features.push(Sent { outlet, message: feature.message.clone(), range });
         }
@@ -177,19 +175,7 @@ impl<'a> Line<'a> {
         let stamp_ns = wall_clock_ns();
         for feature in &self.features {
             let values = &observation.0[feature.range.clone()];
-            let payload = match &feature.message {
-                Message::Float64MultiArray => Float64MultiArray::of(values.to_vec()).encode(),
-                Message::JointState { field, joints } => {
-                    let header = Header::new(stamp_ns, "");
-                    let mut state = JointState { header, name: joints.clone(), ..JointState::default() };
-                    match field {
-                        JointField::Position => state.position = values.to_vec(),
-                        JointField::Velocity => state.velocity = values.to_vec(),
-                        JointField::Effort => state.effort = values.to_vec(),
-                    }
-                    state.encode()
-                }
-            };
+            let payload = feature_message::encode(&feature.message, stamp_ns, values);
             if !feature.outlet.send_stamped(self.sequence, stamp_ns, payload) {
                 self.bus.counters.add(Count::SendFailed, 1);
             }

@@ -1,19 +1,20 @@
 //! Drives the robot on the bus with a policy.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded};
 use nudge_control::{Feature, Interface, Policy, RecedingHorizon};
 use nudge_wire::{Dimension, Float64MultiArray, Gid, Message as _};
 use serde::Serialize;
 use tokio::sync::mpsc;
+use zenoh::pubsub::Subscriber;
 
 use crate::assembly::Assembly;
 use crate::bus::{Bus, CHUNK, COMMAND, HEARTBEAT, Outlet, STATUS};
 use crate::describe::Description;
-use crate::driver::{Driver, Outlets};
+use crate::driver::{Driver, Outlets, SendCommand};
 use crate::episode_log::{EpisodeLog, OnEpisode};
 use crate::events::{EVENTS_WAITING, Event, OnPlan, Signals, Watch};
 use crate::guard::Guard;
@@ -21,6 +22,8 @@ use crate::handshake::meet_robot;
 use crate::inbox::{CONTROLLER, ROBOT, listen_to_estop, listen_to_heartbeats, listen_to_observations};
 use crate::planner::{Plan, Planner};
 use crate::robot_file::{Endpoints, ObservedFeature, Pace, RobotFile};
+use crate::ros2::Ros2Line;
+use crate::ros2_meet::{OnTrouble, meet_ros2};
 use crate::service;
 use crate::status::StageTimings;
 use crate::{RuntimeError, control_loop, lockstep};
@@ -46,6 +49,8 @@ pub struct ServeOptions {
     pub on_episode: Option<OnEpisode>,
     /// Is shown every plan.
     pub on_plan: Option<OnPlan>,
+    /// Is told what is missing while a ROS 2 robot is waited for.
+    pub on_trouble: Option<OnTrouble>,
     /// Called once the robot is met and everything runs.
     pub on_ready: Option<Box<dyn FnOnce() + Send>>,
     #[cfg(feature = "rerun")]
@@ -86,24 +91,21 @@ pub fn serve(
     let heartbeat = Arc::new(bus.outlet("ctl/heartbeat", HEARTBEAT)?);
     let (events, waiting) = bounded(EVENTS_WAITING);
     let _heartbeats = listen_to_heartbeats(&bus, heartbeats(&bus, &heartbeat, &signals))?;
-    let described = meet_robot(
-        &bus,
-        &robot,
-        &wire_interface(policy.interface(), &needed),
-        &signals,
-        &options.stop,
-        options.max_wait,
-    )?;
-    let Some(described) = described else { return Ok(ServeReport::default()) };
+    let ros2 = robot.ros2.as_ref().map(|ros2| Ros2Line::open(&bus, ros2, &robot, &needed)).transpose()?;
+    let (stop, max_wait) = (options.stop.clone(), options.max_wait);
+    let limits = match &ros2 {
+        Some(line) => meet_ros2(line, &robot, &signals, &stop, max_wait, &mut options.on_trouble)?
+            .then(|| robot.interface().action_limits()),
+        None => {
+            let wire = wire_interface(policy.interface(), &needed);
+            let described = meet_robot(&bus, &robot, &wire, &signals, &stop, max_wait)?;
+            described.map(|robot| robot.interface.action_limits())
+        }
+    };
+    let Some((low, high)) = limits else { return Ok(ServeReport::default()) };
 
     let mut guard = Guard::new(&robot, |name| position_of(&needed, name));
-    let (low, high) = described.interface.action_limits();
     guard.tighten(&low, &high);
-    let assembly = Arc::new(Mutex::new(Assembly::new(
-        needed.iter().map(|feature| feature.shape.iter().product()).collect(),
-        robot.pace,
-        silence(&robot),
-    )));
 
     let watch = Watch {
         on_plan: options.on_plan.take(),
@@ -124,16 +126,13 @@ pub fn serve(
     let chunks = bus.outlet("act/chunk", CHUNK)?;
     let shown = watch.clone();
     let planner = Planner::start(policy, move |plan| show(plan, &chunks, &shown))?;
-    let commands = bus.outlet("act/cmd", COMMAND)?;
     let (snapshots, snapshots_due) = mpsc::channel(64);
     let outlets = Outlets {
-        send: Box::new(move |answers, command| {
-            let payload = Float64MultiArray::of(command.to_vec()).encode();
-            match answers {
-                Some(sequence) => commands.send_as(sequence, payload),
-                None => commands.send(payload),
-            }
-        }),
+        send: match &ros2 {
+            Some(line) => line.sender()?,
+            None => native_sender(&bus)?,
+        },
+        onward: ros2.as_ref().map(Ros2Line::onward).transpose()?.flatten(),
         snapshots,
         log,
         watch,
@@ -141,13 +140,15 @@ pub fn serve(
     };
     let driver = Driver::new(guard, planner, horizon, (observed_dim, options.fan_samples), outlets);
 
-    let _observations = listen_to_observations(&bus, &needed, &assembly, &events, &signals)?;
+    let (_observations, begin) = listen(&bus, ros2.as_ref(), (&robot, &needed), &events, &signals)?;
     let wake = (signals.clone(), events.clone());
-    let _estop = listen_to_estop(&bus, move || {
+    let stopped = move || {
         wake.0.estop.store(true, Ordering::Release);
         // A full queue wakes the loop as well.
         drop(wake.1.try_send(Event::Wake));
-    })?;
+    };
+    let _stop_topic = ros2.as_ref().map(|line| line.listen_to_stop(stopped.clone())).transpose()?;
+    let _estop = listen_to_estop(&bus, stopped)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_time()
@@ -174,7 +175,7 @@ pub fn serve(
         .name("control".into())
         .spawn(drive)
         .map_err(|problem| RuntimeError::Start { what: "the control thread", problem })?;
-    let _calls = service::answer_calls(&bus, runtime.handle(), &assembly, &events)?;
+    let _calls = service::answer_calls(&bus, runtime.handle(), begin, &events)?;
     if let Some(on_ready) = options.on_ready.take() {
         on_ready();
     }
@@ -186,6 +187,50 @@ pub fn serve(
         return Err(RuntimeError::SecondController { prefix: robot.prefix });
     }
     Ok(report)
+}
+
+/// Queues the beginning of an episode behind which everything observed is of that episode; false when there is no room.
+type Begin = Box<dyn Fn(Event) -> bool + Send + Sync>;
+
+/// Listens to the observations of `robot`, natively or in ROS 2, and says how an episode begins.
+fn listen(
+    bus: &Bus,
+    ros2: Option<&Ros2Line<'_>>,
+    (robot, needed): (&RobotFile, &[ObservedFeature]),
+    events: &Sender<Event>,
+    signals: &Arc<Signals>,
+) -> Result<(Vec<Subscriber<()>>, Begin), RuntimeError> {
+    let queue = events.clone();
+    if let Some(line) = ros2 {
+        let (subscribers, newest) = line.listen_to_observations(silence(robot), events, signals)?;
+        let begin = move |event| {
+            let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+            newest.reset();
+            queue.try_send(event).is_ok()
+        };
+        return Ok((subscribers, Box::new(begin)));
+    }
+    let dims = needed.iter().map(|feature| feature.shape.iter().product()).collect();
+    let assembly = Arc::new(Mutex::new(Assembly::new(dims, robot.pace, silence(robot))));
+    let subscribers = listen_to_observations(bus, needed, &assembly, events, signals)?;
+    let begin = move |event| {
+        let mut assembly = assembly.lock().unwrap_or_else(PoisonError::into_inner);
+        assembly.reset();
+        queue.try_send(event).is_ok()
+    };
+    Ok((subscribers, Box::new(begin)))
+}
+
+/// Sends every command whole on `act/cmd`.
+fn native_sender(bus: &Bus) -> Result<SendCommand, RuntimeError> {
+    let commands = bus.outlet("act/cmd", COMMAND)?;
+    Ok(Box::new(move |answers, command| {
+        let payload = Float64MultiArray::of(command.to_vec()).encode();
+        match answers {
+            Some(sequence) => commands.send_as(sequence, payload),
+            None => commands.send(payload),
+        }
+    }))
 }
 
 /// What the policy observes, in its order, and behind it what else measures an action.

@@ -14,7 +14,6 @@ use zenoh::query::{Query, Queryable};
 use crate::RuntimeError;
 use crate::bus::{Bus, Outlet};
 use crate::events::Event;
-use crate::inbox::SharedAssembly;
 use crate::status::Snapshot;
 
 const HEARTBEAT_PERIOD: Duration = Duration::from_millis(50);
@@ -104,25 +103,21 @@ struct ResetCall {
     episode: u64,
 }
 
-/// Answers `rpc/reset` and `rpc/release` with what the control loop says; the calls are taken on `runtime`.
+/// Answers `rpc/reset` and `rpc/release` with what the control loop says; the calls are taken on `runtime`. `begin` drops
+/// what was observed before the episode and queues its beginning; false when there is no room.
 pub(crate) fn answer_calls(
     bus: &Bus,
     runtime: &tokio::runtime::Handle,
-    assembly: &SharedAssembly,
+    begin: impl Fn(Event) -> bool + Send + Sync + 'static,
     events: &Sender<Event>,
 ) -> Result<[Queryable<()>; 2], RuntimeError> {
-    let (assembly, gid) = (assembly.clone(), bus.gid);
-    let reset_events = events.clone();
+    let gid = bus.gid;
     let reset = move |query: Query| {
         let payload = query.payload().map(|bytes| bytes.to_bytes().into_owned()).unwrap_or_default();
         let call = parse_reset(&payload)?;
         let (answer, answered) = oneshot::channel();
         let event = Event::Reset { seed: call.seed, episode: call.episode, answer };
-        // Parts that come after this are of the new episode, in the assembly and in the queue.
-        let mut assembly = assembly.lock().unwrap_or_else(PoisonError::into_inner);
-        assembly.reset();
-        reset_events.try_send(event).map_err(|_| BUSY.to_owned())?;
-        Ok(answered)
+        if begin(event) { Ok(answered) } else { Err(BUSY.to_owned()) }
     };
     let release_events = events.clone();
     let release = move |_: Query| {

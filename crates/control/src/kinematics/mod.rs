@@ -39,6 +39,23 @@ impl Chain {
         base_from_link * self.last_from_tool
     }
 
+    /// [`forward`](Self::forward), and for each joint on the way, by its index, its place and its axis in the frame of the
+    /// base.
+    pub fn forward_with(
+        &self,
+        q: &[f64],
+        mut joint: impl FnMut(usize, Vector3<f64>, Vector3<f64>),
+    ) -> Isometry3<f64> {
+        let mut base_from_link = Isometry3::identity();
+        for (index, revolute) in self.joints.iter().enumerate() {
+            base_from_link *= revolute.parent_from_joint;
+            let axis = base_from_link.rotation * revolute.axis.into_inner();
+            joint(index, base_from_link.translation.vector, axis);
+            base_from_link *= turn(revolute, q, index);
+        }
+        base_from_link * self.last_from_tool
+    }
+
     /// The geometric Jacobian at `q`, [6, N]: velocity of the tool's origin (m/s) above the tool's angular velocity
     /// (rad/s), both along the axes of the base, for each joint's speed (rad/s).
     pub fn jacobian(&self, q: &[f64]) -> DMatrix<f64> {
@@ -49,14 +66,10 @@ impl Chain {
     pub fn forward_and_jacobian(&self, q: &[f64]) -> (Isometry3<f64>, DMatrix<f64>) {
         let mut axes = Matrix3xX::zeros(self.joints.len());
         let mut origins = Matrix3xX::zeros(self.joints.len());
-        let mut base_from_link = Isometry3::identity();
-        for (index, joint) in self.joints.iter().enumerate() {
-            base_from_link *= joint.parent_from_joint;
-            axes.set_column(index, &(base_from_link.rotation * joint.axis.into_inner()));
-            origins.set_column(index, &base_from_link.translation.vector);
-            base_from_link *= turn(joint, q, index);
-        }
-        let base_from_tool = base_from_link * self.last_from_tool;
+        let base_from_tool = self.forward_with(q, |index, origin, axis| {
+            axes.set_column(index, &axis);
+            origins.set_column(index, &origin);
+        });
         let mut jacobian = DMatrix::zeros(6, self.joints.len());
         for index in 0..self.joints.len() {
             let axis: Vector3<f64> = axes.column(index).into();

@@ -63,6 +63,7 @@ struct Pace {
 struct Newer {
     sequence: i64,
     received: Duration,
+    skew_secs: f64,
     values: Vec<f64>,
 }
 
@@ -70,13 +71,13 @@ impl Pace {
     fn take(&mut self, driver: &mut Driver, signals: &Signals, event: Event) {
         let now = signals.now();
         match event {
-            Event::Observation { sequence, received, values, new_publisher } => {
+            Event::Observation { sequence, received, skew_secs, values, new_publisher } => {
                 if new_publisher {
                     driver.publisher_changed();
                     self.restart();
                 }
                 self.schedule.observed(received);
-                let newer = Newer { sequence, received, values };
+                let newer = Newer { sequence, received, skew_secs, values };
                 if self.observed {
                     self.newer = Some(newer);
                 } else {
@@ -104,8 +105,9 @@ impl Pace {
     fn observe(&mut self, driver: &mut Driver, signals: &Signals, newer: Newer) {
         let now = signals.now();
         driver.timings.observe.record(now.saturating_sub(newer.received));
+        let Newer { sequence, received, skew_secs, values } = newer;
         self.observed = true;
-        if !driver.observe(newer.received, newer.sequence, newer.values) {
+        if !driver.observe(received, skew_secs, sequence, values) {
             return;
         }
         driver.step_observed();

@@ -156,22 +156,29 @@ impl Driver {
         self.interrupt();
     }
 
-    /// Takes an observation received at `received`; whether it may be planned from.
-    pub(crate) fn observe(&mut self, received: Duration, sequence: i64, values: Vec<f64>) -> bool {
-        let finite = self.guard.observe(received, &values);
-        if finite {
-            self.out.watch.observation(self.horizon.step(), &values[..self.observed_dim]);
-        } else {
-            self.interrupt();
+    /// Takes an observation received at `received`, stamped `skew_secs` ahead of the wall clock; whether it may be planned
+    /// from.
+    pub(crate) fn observe(
+        &mut self,
+        received: Duration,
+        skew_secs: f64,
+        sequence: i64,
+        values: Vec<f64>,
+    ) -> bool {
+        let taken = self.guard.observe_stamped(received, skew_secs, &values);
+        match taken {
+            Ok(()) => self.out.watch.observation(self.horizon.step(), &values[..self.observed_dim]),
+            Err(Rule::StampSkew) => return false,
+            Err(_) => self.interrupt(),
         }
         self.seen = Some(Seen { sequence, values });
-        finite
+        taken.is_ok()
     }
 
     /// The last observation has come again and is looked at as if it were new.
     pub(crate) fn observe_again(&mut self, received: Duration) -> bool {
         match self.seen.take() {
-            Some(seen) => self.observe(received, seen.sequence, seen.values),
+            Some(seen) => self.observe(received, 0.0, seen.sequence, seen.values),
             None => false,
         }
     }
@@ -329,6 +336,7 @@ impl Driver {
             state,
             reason: why.clone(),
             counters: self.guard.counters().collect(),
+            log: self.guard.log().copied().collect(),
             timings: self.timings.quantiles(),
         };
         // A full queue is told again at the next tick.

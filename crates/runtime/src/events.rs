@@ -23,6 +23,8 @@ pub(crate) enum Event {
     Observation {
         sequence: i64,
         received: Duration,
+        /// How far its stamp was ahead of the wall clock when it was received.
+        skew_secs: f64,
         values: Vec<f64>,
         new_publisher: bool,
     },

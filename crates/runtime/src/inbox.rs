@@ -8,7 +8,7 @@ use zenoh::pubsub::Subscriber;
 
 use crate::RuntimeError;
 use crate::assembly::{Assembled, Assembly};
-use crate::bus::{Bus, TEXT, TRUTH};
+use crate::bus::{Bus, TEXT, TRUTH, wall_clock_ns};
 use crate::counters::Count;
 use crate::events::{Event, Signals};
 use crate::feature_message;
@@ -41,12 +41,13 @@ pub(crate) fn listen_to_observations(
                 Err(problem) => return counters.add(problem.count(), 1),
             };
             let received = signals.now();
+            let skew_secs = attachment.source_time_ns.saturating_sub(wall_clock_ns()) as f64 / 1e9;
             let sender = (attachment.gid, attachment.sequence);
             // Held while queueing too, so that observations stay in order.
             let mut assembly = assembly.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let event = match assembly.take(received, sender, index, values, &counters) {
                 Some(Assembled::Complete { sequence, values, new_publisher }) => {
-                    Event::Observation { sequence, received, values, new_publisher }
+                    Event::Observation { sequence, received, skew_secs, values, new_publisher }
                 }
                 Some(Assembled::Repeated { sequence }) => Event::Repeated { sequence },
                 None => return,

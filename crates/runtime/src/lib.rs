@@ -58,7 +58,10 @@ pub use episode_log::OnEpisode;
 pub use error::RuntimeError;
 pub use events::OnPlan;
 pub use follow::Follower;
-pub use guard::{Guard, Missing, NotFresh, Rule, State, Verdict};
+pub use guard::{
+    AxisConfig, Frame, Guard, GuardConfig, GuardInput, JointFrame, LOG_LINES, LogLine, Missing, NotFresh,
+    Proposal, Rule, State, ToolConfig, ToolLimits, Verdict,
+};
 #[cfg(feature = "zenoh")]
 pub use leader::{COMMAND_STALE, Leader};
 #[cfg(feature = "zenoh")]

@@ -50,12 +50,12 @@ struct Lockstep {
 impl Lockstep {
     fn take(&mut self, driver: &mut Driver, signals: &Signals, event: Event) {
         match event {
-            Event::Observation { sequence, received, values, new_publisher } => {
+            Event::Observation { sequence, received, skew_secs, values, new_publisher } => {
                 driver.timings.observe.record(signals.now().saturating_sub(received));
                 if new_publisher {
                     driver.publisher_changed();
                 }
-                let finite = driver.observe(self.time, sequence, values);
+                let finite = driver.observe(self.time, skew_secs, sequence, values);
                 self.answer(driver, signals, sequence, finite);
             }
             Event::Repeated { sequence } if self.answered == Some(sequence) => driver.resend(sequence),

@@ -7,6 +7,7 @@ use nudge_control::{ActionFeature, ActionMode, Feature, FeatureKind, Interface, 
 use serde::{Deserialize, Serialize};
 
 use crate::RuntimeError;
+use crate::guard::{MOST_JOINTS, ToolLimits};
 use crate::ros2_file::{self, CommandMessage, Protocol, Ros2};
 
 /// Who waits for whom.
@@ -33,11 +34,21 @@ pub struct RobotFile {
     pub ros2: Option<Ros2>,
     pub pace: Pace,
     pub control_hz: f64,
+    /// Commands a second (pace `clock`), `control_hz` when absent: above it, up to 1000, plans are interpolated.
+    pub command_hz: Option<f64>,
     /// Observations older than this hold the robot (pace `clock`); by default max(0.1, 2.5 / `control_hz`).
     pub staleness_secs: Option<f64>,
     /// Fresh observations in a row after which a hold ends (pace `clock`; otherwise 1).
     #[serde(default = "default_resume_after")]
     pub resume_after: u32,
+    /// Observations whose stamp is further than this from the wall clock, either way, are dropped; not looked at when
+    /// absent, since the clocks of two machines may differ.
+    pub stamp_skew_secs: Option<f64>,
+    /// Whether the policy's alarm holds the robot.
+    #[serde(default)]
+    pub hold_on_alarm: bool,
+    /// Speed and workspace of the tool.
+    pub tool: Option<ToolLimits>,
     pub session: Sessions,
     pub observation: Vec<ObservedFeature>,
     pub action: Vec<CommandedFeature>,
@@ -131,6 +142,11 @@ pub struct CommandedFeature {
     pub limits: Limits,
     /// Most that each number may change in a second; unlimited when absent.
     pub velocity: Option<Vec<f64>>,
+    /// Most that each velocity may change in a second, for which `velocity` must be stated too. Commands are then brought
+    /// to rest ahead of every limit, and a hold slows down.
+    pub acceleration: Option<Vec<f64>>,
+    /// Most that each acceleration may change in a second, for which `acceleration` must be stated too.
+    pub jerk: Option<Vec<f64>>,
     /// The observation feature that measures what an absolute action commands: to hold is to command that. Without
     /// one, to hold is to repeat the last command (a gripper).
     pub measured_by: Option<String>,
@@ -189,6 +205,11 @@ impl RobotFile {
         self.staleness_secs.unwrap_or_else(|| f64::max(0.1, 2.5 / self.control_hz))
     }
 
+    /// Commands a second.
+    pub fn command_hz(&self) -> f64 {
+        self.command_hz.unwrap_or(self.control_hz)
+    }
+
     fn check(&self) -> Result<(), String> {
         check_name("name", &self.name)?;
         if self.prefix.is_empty() || self.prefix.split('/').any(|part| !is_name(part)) {
@@ -197,6 +218,15 @@ impl RobotFile {
         check_range("control_hz", self.control_hz, 0.1, 1000.0)?;
         if let Some(secs) = self.staleness_secs {
             check_range("staleness_secs", secs, 0.001, 60.0)?;
+        }
+        if let Some(secs) = self.stamp_skew_secs {
+            check_range("stamp_skew_secs", secs, 1e-6, 1e6)?;
+        }
+        if let Some(command_hz) = self.command_hz {
+            check_range("command_hz", command_hz, self.control_hz, 1000.0)?;
+            if self.pace == Pace::Observation && command_hz != self.control_hz {
+                return Err("`command_hz` is `control_hz` in lockstep: one command an observation".into());
+            }
         }
         check_range("resume_after", f64::from(self.resume_after), 1.0, 1000.0)?;
         if self.observation.is_empty() || self.action.is_empty() {
@@ -224,7 +254,30 @@ impl RobotFile {
             }
             self.check_action(feature)?;
         }
+        self.tool.as_ref().map_or(Ok(()), |tool| self.check_tool(tool))?;
         ros2_file::check(self)
+    }
+
+    fn check_tool(&self, tool: &ToolLimits) -> Result<(), String> {
+        tool.check()?;
+        let moved = self.action.iter().find(|feature| feature.name == tool.action);
+        let Some(moved) = moved else {
+            return Err(format!("`tool.action` names `{}`, which is not an action here", tool.action));
+        };
+        let dim = moved.limits.low.len();
+        if tool.axes() > dim || (!tool.joints.is_empty() && tool.joints.len() != dim) {
+            return Err(format!("`tool.action` names `{}`, whose {dim} numbers do not move it", tool.action));
+        }
+        if tool.joints.len() > MOST_JOINTS {
+            return Err(format!("`tool.joints` has {}, of at most {MOST_JOINTS}", tool.joints.len()));
+        }
+        if moved.mode == ActionMode::Delta || moved.acceleration.is_none() {
+            let name = &tool.action;
+            return Err(format!(
+                "`tool.action` names `{name}`, which must be absolute and state `acceleration`"
+            ));
+        }
+        Ok(())
     }
 
     fn check_action(&self, feature: &CommandedFeature) -> Result<(), String> {
@@ -242,10 +295,21 @@ impl RobotFile {
         {
             return Err(format!("{place}: `limits` of a delta must allow 0, which holds"));
         }
-        if let Some(velocity) = &feature.velocity {
-            check_length(&format!("{place}: `velocity`"), velocity.len(), dim)?;
-            if velocity.iter().any(|limit| !limit.is_finite() || *limit <= 0.0) {
-                return Err(format!("{place}: every `velocity` must be finite and above 0"));
+        let rates = [
+            ("velocity", &feature.velocity),
+            ("acceleration", &feature.acceleration),
+            ("jerk", &feature.jerk),
+        ];
+        for (name, limits) in rates {
+            let Some(limits) = limits else { continue };
+            check_length(&format!("{place}: `{name}`"), limits.len(), dim)?;
+            if limits.iter().any(|limit| !limit.is_finite() || *limit <= 0.0) {
+                return Err(format!("{place}: every `{name}` must be finite and above 0"));
+            }
+        }
+        for [(lower, stated), (higher, bound)] in [[rates[0], rates[1]], [rates[1], rates[2]]] {
+            if stated.is_none() && bound.is_some() {
+                return Err(format!("{place}: `{higher}` needs `{lower}`"));
             }
         }
         let Some(name) = &feature.measured_by else { return Ok(()) };
@@ -371,6 +435,16 @@ mod tests {
             ("low = [-1.0, -2.0]", "low = [-1.0, nan]", "`limits`"),
             ("velocity = [0.5, 1.0]", "velocity = [0.5]", "`velocity`"),
             ("velocity = [0.5, 1.0]", "velocity = [0.5, -1.0]", "`velocity`"),
+            ("velocity = [0.5, 1.0]", "acceleration = [0.5, 1.0]", "`acceleration` needs `velocity`"),
+            ("velocity = [0.5, 1.0]", "velocity = [0.5, 1.0]\njerk = [1.0, 1.0]", "`jerk` needs"),
+            ("control_hz = 20.0", "control_hz = 20.0\ncommand_hz = 10.0", "`command_hz`"),
+            ("control_hz = 20.0", "control_hz = 20.0\nstamp_skew_secs = 0.0", "`stamp_skew_secs`"),
+            ("control_hz = 20.0", "control_hz = 20.0\ntool = { action = \"joints\" }", "`tool.action`"),
+            (
+                "control_hz = 20.0",
+                "control_hz = 20.0\ntool = { action = \"x\", speed = 0.0 }",
+                "`tool.speed`",
+            ),
             ("measured_by = \"joints\"", "measured_by = \"pose\"", "`measured_by`"),
             ("measured_by = \"joints\"", "mode = \"delta\"\nmeasured_by = \"joints\"", "delta"),
             ("shape = [1]", "shape = []", "`shape`"),

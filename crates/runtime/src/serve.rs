@@ -17,7 +17,7 @@ use crate::describe::Description;
 use crate::driver::{Driver, Outlets, SendCommand};
 use crate::episode_log::{EpisodeLog, OnEpisode};
 use crate::events::{EVENTS_WAITING, Event, OnPlan, Signals, Watch};
-use crate::guard::Guard;
+use crate::guard::{Guard, GuardConfig};
 use crate::handshake::meet_robot;
 use crate::inbox::{CONTROLLER, ROBOT, listen_to_estop, listen_to_heartbeats, listen_to_observations};
 use crate::planner::{Plan, Planner};
@@ -104,8 +104,9 @@ pub fn serve(
     };
     let Some((low, high)) = limits else { return Ok(ServeReport::default()) };
 
-    let mut guard = Guard::new(&robot, |name| position_of(&needed, name));
-    guard.tighten(&low, &high);
+    let mut rules = GuardConfig::new(&robot, |name| position_of(&needed, name));
+    rules.tighten(&low, &high);
+    let guard = Guard::with(rules);
 
     let watch = Watch {
         on_plan: options.on_plan.take(),

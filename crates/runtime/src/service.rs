@@ -14,6 +14,7 @@ use zenoh::query::{Query, Queryable};
 use crate::RuntimeError;
 use crate::bus::{Bus, Outlet};
 use crate::events::Event;
+use crate::guard::LogLine;
 use crate::status::Snapshot;
 
 const HEARTBEAT_PERIOD: Duration = Duration::from_millis(50);
@@ -68,11 +69,17 @@ fn status_json(role: &str, snapshot: &Snapshot, bus: &Bus) -> String {
         .chain(bus.counters.iter())
         .map(|(name, count)| (name.to_owned(), count.into()))
         .collect();
+    let line = |line: &LogLine| {
+        let happens = if line.begins { "begins" } else { "ends" };
+        format!("{:.3} s: {} {happens}", line.at.as_secs_f64(), line.rule.name())
+    };
+    let log: Vec<_> = snapshot.log.iter().map(line).collect();
     let status = json!({
         "role": role,
         "state": snapshot.state,
         "reason": snapshot.reason,
         "counters": counters,
+        "log": log,
         "timings_ms": snapshot.timings,
     });
     status.to_string()

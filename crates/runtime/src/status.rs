@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::guard::State;
+use crate::guard::{LogLine, State};
 use crate::timing::{Histogram, Quantiles};
 
 /// How long the stages of control took.
@@ -50,6 +50,8 @@ pub(crate) struct Snapshot {
     pub reason: String,
     /// Of the loop's own rules.
     pub counters: Vec<(&'static str, u64)>,
+    /// When rules began and ceased to act lately.
+    pub log: Vec<LogLine>,
     pub timings: StageTimings,
 }
 
@@ -60,6 +62,7 @@ impl Snapshot {
             state: State::Init,
             reason: "no_observation".into(),
             counters: Vec::new(),
+            log: Vec::new(),
             timings: StageTimings::default(),
         }
     }

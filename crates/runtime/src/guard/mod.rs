@@ -1,251 +1,188 @@
 //! The one gate that every command leaves through.
 //!
-//! Pure: time is an argument, nothing is sent, nothing is allocated in a tick. The invariants of the house and who keeps
-//! them: 1 to 7 and 13 are rules here; 8 (order of observations) `assembly`; 10 and 11 (malformed or contradicting
-//! messages) `cdr`, `attachment` and `inbox`; 12 and 15 (other interface, second controller) `handshake`; 14 (nobody slow
-//! delays the tick) the bounded channels of `control_loop`. 9 (stamp skew), and acceleration and jerk of 3, become rules
-//! here when robot files state limits for them.
+//! Pure: time is an argument, nothing is sent, nothing is allocated in a tick; the same [inputs](GuardInput) give the
+//! same commands, bit for bit. The invariants of the house and who keeps them: 1 to 7, 9, 13 and 17 are rules here;
+//! 8 (order of observations) `assembly`; 10 and 11 (malformed or contradicting messages) the decoders and `inbox`; 12 and
+//! 15 (other interface, second controller) `handshake`; 14 (nobody slow delays the tick) the bounded channels of
+//! `control_loop`.
+//!
+//! Why 3 holds whatever comes: a command only leaves with a way to rest behind it that stays within all limits ([`axis`],
+//! and [`tool`] for what the joints do together). When nothing wished, or missing, has such a way, the one behind the last
+//! command is followed one tick further, and what is left of it is such a way again.
+
+mod axis;
+mod config;
+mod input;
+mod log;
+mod rules;
+mod stop;
+mod stream;
+mod tool;
 
 use std::time::Duration;
 
-use nudge_control::ActionMode;
-use serde::{Deserialize, Serialize};
+pub use config::{AxisConfig, GuardConfig};
+pub use input::{GuardInput, Proposal};
+pub use log::{LOG_LINES, LogLine};
+pub use rules::{Missing, NotFresh, Rule, State, Verdict};
+pub(crate) use tool::MOST_JOINTS;
+pub use tool::{Frame, JointFrame, ToolConfig, ToolLimits};
 
-use crate::robot_file::{Pace, RobotFile};
+use log::Log;
+use stream::{Stream, Wish};
+
+use crate::robot_file::RobotFile;
 
 /// After so long without a heartbeat or an observation, one who sent heartbeats is lost.
 pub const HEARTBEAT_LOST: Duration = Duration::from_millis(250);
 
-/// What the controller is doing with the robot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum State {
-    /// Nothing was observed yet: silent.
-    Init,
-    /// Observing; the first plan is being made: the robot is held.
-    Ready,
-    /// A plan is being executed.
-    Run,
-    /// Something is wrong: the robot is held where it is.
-    Hold,
-    /// The emergency stop is latched: silent.
-    Stopped,
-}
-
-/// The rules that can hold, stop or change a command, each with a counter of the ticks in which it did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// Invariant 1.
-    ObservationStale,
-    /// Invariant 2, at the entrance.
-    ObservationNotFinite,
-    /// Invariant 2, at the exit.
-    ProposalNotFinite,
-    /// Invariant 3.
-    PositionLimit,
-    /// Invariants 3 and 4: counted from the last command, and the first from what is measured.
-    VelocityLimit,
-    /// Invariant 5.
-    PlanUsedUp,
-    /// Invariant 5: the policy failed or panicked.
-    PlannerFailed,
-    /// Invariant 6.
-    EmergencyStop,
-    /// Invariant 7.
-    HeartbeatLost,
-    /// Invariant 13.
-    AwaitingFresh,
-}
-
-impl Rule {
-    pub const ALL: [Self; 10] = [
-        Self::ObservationStale,
-        Self::ObservationNotFinite,
-        Self::ProposalNotFinite,
-        Self::PositionLimit,
-        Self::VelocityLimit,
-        Self::PlanUsedUp,
-        Self::PlannerFailed,
-        Self::EmergencyStop,
-        Self::HeartbeatLost,
-        Self::AwaitingFresh,
-    ];
-
-    /// Its name in reasons and counters.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ObservationStale => "observation_stale",
-            Self::ObservationNotFinite => "observation_not_finite",
-            Self::ProposalNotFinite => "proposal_not_finite",
-            Self::PositionLimit => "position_limit",
-            Self::VelocityLimit => "velocity_limit",
-            Self::PlanUsedUp => "plan_used_up",
-            Self::PlannerFailed => "planner_failed",
-            Self::EmergencyStop => "emergency_stop",
-            Self::HeartbeatLost => "heartbeat_lost",
-            Self::AwaitingFresh => "awaiting_fresh_observations",
-        }
-    }
-
-    /// Whether observations before and after it do not belong together, so that history and plan must go.
-    pub fn breaks_history(self) -> bool {
-        use Rule::{EmergencyStop, HeartbeatLost, ObservationNotFinite, ObservationStale};
-        matches!(self, EmergencyStop | HeartbeatLost | ObservationNotFinite | ObservationStale)
-    }
-}
-
-/// Why there is no action to propose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// The first plan of the episode is not there yet.
-    FirstPlan,
-    /// The plan is used up and the next one is late.
-    UsedUp,
-    /// The policy failed.
-    Failed,
-}
-
-/// What one tick comes to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Verdict<'a> {
-    pub state: State,
-    pub reason: Option<Rule>,
-    /// `[Da]`, finite and within the limits; `None` when the controller must be silent.
-    pub command: Option<&'a [f64]>,
-}
-
-/// Why the emergency stop stays latched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the stop stays latched: {have} of {need} fresh observations have come since")]
-pub struct NotFresh {
-    pub have: u32,
-    pub need: u32,
-}
-
-/// How one number of a command is held and limited.
-#[derive(Clone, Copy, Debug)]
-struct Axis {
-    mode: ActionMode,
-    low: f64,
-    high: f64,
-    /// Per second; infinite where none is stated.
-    velocity: f64,
-    /// Which number of the observation measures it.
-    measured_by: Option<usize>,
-}
-
 /// The rules of one robot and where they stand.
 #[derive(Clone, Debug)]
 pub struct Guard {
-    axes: Vec<Axis>,
-    period: Duration,
-    /// `None` in lockstep, where nothing becomes stale.
+    config: GuardConfig,
     staleness: Option<Duration>,
-    resume_after: u32,
+    stream: Stream,
+    log: Log,
 
     stopped: bool,
+    alarm: bool,
     seen_at: Option<Duration>,
     heartbeat_at: Option<Duration>,
-    /// Whether the newest observation is finite.
+    /// Whether the newest observation is finite, and whether its stamp was too far off.
     finite: bool,
+    skewed: bool,
     /// Good observations in a row, and how many are needed.
     fresh: u32,
     needed: u32,
     /// `[Da]`, of the newest finite observation.
-    measured: Option<Vec<f64>>,
-    /// `[Da]`, and whether it was sent in the present run of commands and not before a silence.
-    last: Vec<f64>,
-    last_at: Option<Duration>,
-    ever_sent: bool,
-    command: Vec<f64>,
-    counters: [u64; Rule::ALL.len()],
+    measured: Vec<f64>,
+    is_measured: bool,
+    #[cfg(test)]
+    off: Option<Rule>,
 }
 
 impl Guard {
-    /// `position_of(feature)` tells where a feature's numbers begin in the observations that will come; it knows every
-    /// feature that measures an action.
+    /// The guard of `robot`; [`GuardConfig::new`] says what `position_of` tells.
     pub fn new(robot: &RobotFile, position_of: impl Fn(&str) -> Option<usize>) -> Self {
-        let mut axes = Vec::new();
-        for feature in &robot.action {
-            let first = feature.measured_by.as_deref().and_then(&position_of);
-            for index in 0..feature.limits.low.len() {
-                axes.push(Axis {
-                    mode: feature.mode,
-                    low: feature.limits.low[index],
-                    high: feature.limits.high[index],
-                    velocity: feature.velocity.as_ref().map_or(f64::INFINITY, |limits| limits[index]),
-                    measured_by: first.map(|first| first + index),
-                });
-            }
-        }
-        let clock = robot.pace == Pace::Clock;
-        let dim = axes.len();
+        Self::with(GuardConfig::new(robot, position_of))
+    }
+
+    pub fn with(config: GuardConfig) -> Self {
         Self {
-            axes,
-            period: Duration::from_secs_f64(1.0 / robot.control_hz),
-            staleness: clock.then(|| Duration::from_secs_f64(robot.staleness_secs())),
-            resume_after: if clock { robot.resume_after } else { 1 },
+            staleness: config.staleness_secs.map(Duration::from_secs_f64),
+            stream: Stream::new(&config),
+            log: Log::new(),
             stopped: false,
+            alarm: false,
             seen_at: None,
             heartbeat_at: None,
             finite: false,
+            skewed: false,
             fresh: 0,
             needed: 1,
-            measured: None,
-            last: vec![0.0; dim],
-            last_at: None,
-            ever_sent: false,
-            command: vec![0.0; dim],
-            counters: [0; Rule::ALL.len()],
+            measured: vec![0.0; config.axes.len()],
+            is_measured: false,
+            config,
+            #[cfg(test)]
+            off: None,
         }
     }
 
-    /// Tightens the position limits of the robot file to those that the robot itself states.
-    pub fn tighten(&mut self, low: &[f64], high: &[f64]) {
-        for ((axis, low), high) in self.axes.iter_mut().zip(low).zip(high) {
-            axis.low = axis.low.max(*low);
-            axis.high = axis.high.min(*high).max(axis.low);
+    /// What it was built from.
+    pub fn config(&self) -> &GuardConfig {
+        &self.config
+    }
+
+    /// Takes the next event; a verdict for each tick. [`release`](Self::release) says why a stop stays latched, and
+    /// [`observe`](Self::observe) whether an observation may be planned from.
+    pub fn apply(&mut self, input: &GuardInput<'_>) -> Option<Verdict<'_>> {
+        match input {
+            GuardInput::Observe { now, skew_secs, values } => {
+                // Whoever drives is told by `observe_stamped`; here it is one who replays what came.
+                let _refused = self.observe_stamped(*now, *skew_secs, values);
+            }
+            GuardInput::Heartbeat { now } => self.heartbeat(*now),
+            GuardInput::PublisherChanged => self.publisher_changed(),
+            GuardInput::Alarm { raised } => self.alarm(*raised),
+            GuardInput::Stop => self.stop(),
+            // The asker is told by `release`; here it is one who replays what was asked.
+            GuardInput::Release { now } => {
+                let _latched = self.release(*now);
+            }
+            GuardInput::Reset => self.reset(),
+            GuardInput::Tick { now, proposed: Proposal::Action(action) } => {
+                return Some(self.tick(*now, Ok(action)));
+            }
+            GuardInput::Tick { now, proposed: Proposal::None(missing) } => {
+                return Some(self.tick(*now, Err(*missing)));
+            }
         }
+        None
     }
 
     /// A new episode: what was observed before counts no longer. A latched stop stays.
     pub fn reset(&mut self) {
         self.seen_at = None;
-        self.measured = None;
-        self.last_at = None;
+        self.is_measured = false;
+        self.stream.end();
         self.fresh = 0;
-        self.needed = if self.stopped { self.resume_after } else { 1 };
+        self.needed = if self.stopped { self.config.resume_after } else { 1 };
     }
 
-    /// Takes an observation as it was received at `now`. One that is not finite is never planned from or held at;
-    /// the answer is whether it is finite.
+    /// Takes an observation as it was received at `now`, whose stamp is not judged; whether it may be planned from.
     pub fn observe(&mut self, now: Duration, observation: &[f64]) -> bool {
+        self.observe_stamped(now, 0.0, observation).is_ok()
+    }
+
+    /// Takes an observation as it was received at `now`, stamped `skew_secs` ahead of the wall clock then.
+    ///
+    /// # Errors
+    /// The rule by which it must not be planned from: one that is not finite is never held at either, and one whose stamp
+    /// is too far off is as if it had not come.
+    pub fn observe_stamped(
+        &mut self,
+        now: Duration,
+        skew_secs: f64,
+        observation: &[f64],
+    ) -> Result<(), Rule> {
+        let limit = self.config.stamp_skew_secs.unwrap_or(f64::INFINITY);
+        self.skewed = (skew_secs.is_nan() || skew_secs.abs() > limit) && self.on(Rule::StampSkew);
+        if self.skewed {
+            self.log.act(Rule::StampSkew);
+            return Err(Rule::StampSkew);
+        }
         self.seen_at = Some(now);
         self.finite = observation.iter().all(|value| value.is_finite());
-        if !self.finite {
+        if !self.finite && self.on(Rule::ObservationNotFinite) {
             self.demand_fresh();
-            return false;
+            return Err(Rule::ObservationNotFinite);
         }
         self.fresh = self.fresh.saturating_add(1);
-        let measured = self.measured.get_or_insert_with(|| vec![0.0; self.axes.len()]);
-        for (value, axis) in measured.iter_mut().zip(&self.axes) {
+        for (value, axis) in self.measured.iter_mut().zip(&self.config.axes) {
             if let Some(&seen) = axis.measured_by.and_then(|index| observation.get(index)) {
                 *value = seen;
             }
         }
-        true
+        self.is_measured = true;
+        Ok(())
     }
 
     /// The robot process was replaced: commands start from what the new one measures, and only `resume_after`
     /// observations of it end the hold.
     pub fn publisher_changed(&mut self) {
         self.heartbeat_at = None;
-        self.last_at = None;
+        self.stream.end();
         self.demand_fresh();
     }
 
     /// Takes a heartbeat of the robot, received at `now`.
     pub fn heartbeat(&mut self, now: Duration) {
         self.heartbeat_at = Some(now);
+    }
+
+    /// The policy's alarm is raised, or ends.
+    pub fn alarm(&mut self, raised: bool) {
+        self.alarm = raised;
     }
 
     /// Latches the emergency stop.
@@ -273,110 +210,75 @@ impl Guard {
         Ok(())
     }
 
-    /// Ticks in which each rule acted.
+    /// Ticks, or messages, in which each rule acted.
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Rule::ALL.into_iter().map(|rule| (rule.name(), self.counters[rule as usize]))
+        Rule::ALL.into_iter().map(|rule| (rule.name(), self.log.count(rule)))
+    }
+
+    /// When rules began and ceased to act, the last [`LOG_LINES`] of it, oldest first.
+    pub fn log(&self) -> impl Iterator<Item = &LogLine> {
+        self.log.lines()
     }
 
     /// Decides the command of one tick.
     pub fn tick(&mut self, now: Duration, proposed: Result<&[f64], Missing>) -> Verdict<'_> {
         let (state, reason) = self.judge(now, proposed);
         if let Some(rule) = reason {
-            self.counters[rule as usize] += 1;
+            self.log.act(rule);
         }
-        let sends = match (state, proposed) {
-            (State::Init | State::Stopped, _) => false,
-            (State::Run, Ok(action)) => {
-                self.command.copy_from_slice(action);
-                true
-            }
-            _ => self.hold(),
+        let wish = match (state, proposed) {
+            (State::Init | State::Stopped, _) => None,
+            (State::Run, Ok(action)) => Some(Wish::Follow(action)),
+            _ => Some(Wish::Hold),
         };
+        let measured = self.is_measured.then_some(self.measured.as_slice());
+        let sends = wish.is_some_and(|wish| self.stream.step(now, wish, measured, |rule| self.log.act(rule)));
         if !sends {
-            self.last_at = None;
-            return Verdict { state, reason, command: None };
+            self.stream.end();
         }
-        self.limit(now);
-        self.last.copy_from_slice(&self.command);
-        self.last_at = Some(now);
-        self.ever_sent = true;
-        Verdict { state, reason, command: Some(&self.command) }
+        self.log.end_tick(now);
+        Verdict { state, reason, command: sends.then_some(self.stream.command()) }
     }
 
     fn judge(&mut self, now: Duration, proposed: Result<&[f64], Missing>) -> (State, Option<Rule>) {
         let hold = |rule| (State::Hold, Some(rule));
-        if self.stopped {
+        if self.stopped && self.on(Rule::EmergencyStop) {
             return (State::Stopped, Some(Rule::EmergencyStop));
         }
         if self.seen_at.is_none() {
             return (State::Init, None);
         }
-        if !self.finite {
+        if !self.finite && self.on(Rule::ObservationNotFinite) {
             return hold(Rule::ObservationNotFinite);
         }
-        if self.is_stale(now) {
+        // Where nothing becomes stale, what was dropped must not be answered with a motion.
+        if self.skewed && self.staleness.is_none() {
+            return hold(Rule::StampSkew);
+        }
+        if self.is_stale(now) && self.on(Rule::ObservationStale) {
             self.demand_fresh();
             return hold(Rule::ObservationStale);
         }
-        if self.is_heartbeat_lost(now) {
+        if self.is_heartbeat_lost(now) && self.on(Rule::HeartbeatLost) {
             self.demand_fresh();
             return hold(Rule::HeartbeatLost);
         }
-        if self.fresh < self.needed {
+        if self.fresh < self.needed && self.on(Rule::AwaitingFresh) {
             return hold(Rule::AwaitingFresh);
         }
+        if self.alarm && self.config.hold_on_alarm && self.on(Rule::PolicyAlarm) {
+            return hold(Rule::PolicyAlarm);
+        }
+        let fits = |action: &[f64]| {
+            action.len() == self.config.axes.len() && action.iter().all(|value| value.is_finite())
+        };
         match proposed {
-            Err(Missing::FirstPlan) => (State::Ready, None),
-            Err(Missing::UsedUp) => hold(Rule::PlanUsedUp),
-            Err(Missing::Failed) => hold(Rule::PlannerFailed),
-            Ok(action) if action.len() == self.axes.len() && action.iter().all(|x| x.is_finite()) => {
-                (State::Run, None)
-            }
+            Err(Missing::UsedUp) if self.on(Rule::PlanUsedUp) => hold(Rule::PlanUsedUp),
+            Err(Missing::Failed) if self.on(Rule::PlannerFailed) => hold(Rule::PlannerFailed),
+            Err(_) => (State::Ready, None),
+            Ok(action) if fits(action) || !self.on(Rule::ProposalNotFinite) => (State::Run, None),
             Ok(_) => hold(Rule::ProposalNotFinite),
         }
-    }
-
-    /// Writes the command that keeps the robot where it is; false when nothing is known to hold at.
-    fn hold(&mut self) -> bool {
-        for (index, axis) in self.axes.iter().enumerate() {
-            let held = match (axis.mode, axis.measured_by, &self.measured) {
-                (ActionMode::Delta, _, _) => 0.0,
-                (ActionMode::Absolute, Some(_), Some(measured)) => measured[index],
-                (ActionMode::Absolute, None, _) if self.ever_sent => self.last[index],
-                _ => return false,
-            };
-            self.command[index] = held;
-        }
-        true
-    }
-
-    /// Brings the command within position and velocity limits, counting each rule once.
-    fn limit(&mut self, now: Duration) {
-        let elapsed = self.last_at.map_or(self.period, |last| now.saturating_sub(last).min(self.period));
-        let (mut moved, mut slowed) = (false, false);
-        for (index, axis) in self.axes.iter().enumerate() {
-            let wanted = self.command[index];
-            let allowed = wanted.clamp(axis.low, axis.high);
-            let from = match (axis.mode, self.last_at, axis.measured_by, &self.measured) {
-                (ActionMode::Delta, _, _, _) => Some(0.0),
-                (ActionMode::Absolute, Some(_), _, _) => Some(self.last[index]),
-                (ActionMode::Absolute, None, Some(_), Some(measured)) => Some(measured[index]),
-                _ => None,
-            };
-            let reach = axis.velocity * elapsed.as_secs_f64();
-            let reached = match from {
-                Some(from) if axis.velocity.is_finite() => {
-                    let from = from.clamp(axis.low, axis.high);
-                    allowed.clamp(from - reach, from + reach)
-                }
-                _ => allowed,
-            };
-            moved |= allowed != wanted;
-            slowed |= reached != allowed;
-            self.command[index] = reached;
-        }
-        self.counters[Rule::PositionLimit as usize] += u64::from(moved);
-        self.counters[Rule::VelocityLimit as usize] += u64::from(slowed);
     }
 
     fn is_stale(&self, now: Duration) -> bool {
@@ -395,10 +297,26 @@ impl Guard {
 
     fn demand_fresh(&mut self) {
         self.fresh = 0;
-        self.needed = self.resume_after;
+        self.needed = self.config.resume_after;
+    }
+
+    /// Every rule is; but a test may take one out, to see that something fails without it.
+    #[cfg(not(test))]
+    fn on(&self, _: Rule) -> bool {
+        true
+    }
+
+    #[cfg(test)]
+    fn on(&self, rule: Rule) -> bool {
+        self.off != Some(rule)
+    }
+
+    #[cfg(test)]
+    fn take_out(&mut self, rule: Rule) {
+        self.off = Some(rule);
+        self.stream.take_out(rule);
     }
 }
 
 #[cfg(test)]
-#[path = "guard_tests.rs"]
 mod tests;

@@ -1,3 +1,9 @@
+mod adversary;
+mod checker;
+mod witness;
+
+use nudge_control::ActionMode;
+
 use super::*;
 
 const PERIOD: Duration = Duration::from_millis(50);
@@ -58,7 +64,7 @@ fn run(guard: &mut Guard, now: &mut Duration, ticks: u32) -> (State, Option<Rule
 }
 
 fn count(guard: &Guard, rule: Rule) -> u64 {
-    guard.counters[rule as usize]
+    guard.log.count(rule)
 }
 
 #[test]
@@ -193,8 +199,9 @@ fn a_lost_heartbeat_holds_unless_observations_still_come() {
 
 #[test]
 fn the_robots_own_limits_tighten_those_of_the_file() {
-    let (mut guard, mut now) = (guard("observation"), Duration::ZERO);
-    guard.tighten(&[-9.0, -9.0, 0.0, -0.5], &[0.25, 9.0, 1.0, 0.5]);
+    let mut config = GuardConfig::new(&robot("observation"), |name| (name == "joints").then_some(0));
+    config.tighten(&[-9.0, -9.0, 0.0, -0.5], &[0.25, 9.0, 1.0, 0.5]);
+    let (mut guard, mut now) = (Guard::with(config), Duration::ZERO);
     guard.observe(now, &[0.2, 1.0, 0.0]);
     now += PERIOD;
     assert_eq!(guard.tick(now, Ok(&[1.0, 1.0, 0.0, 0.0])).command.unwrap(), [0.25, 1.0, 0.0, 0.0]);

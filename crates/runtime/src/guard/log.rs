@@ -1,0 +1,73 @@
+//! When each rule began and ceased to act: the last of it, in memory that is set aside once.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::rules::Rule;
+
+/// Lines that are kept.
+pub const LOG_LINES: usize = 64;
+
+/// A rule begins or ceases to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LogLine {
+    /// On the guard's clock.
+    pub at: Duration,
+    pub rule: Rule,
+    pub begins: bool,
+}
+
+/// The last lines, and which rules act now.
+#[derive(Clone, Debug)]
+pub(super) struct Log {
+    lines: VecDeque<LogLine>,
+    counters: [u64; Rule::ALL.len()],
+    acting: [bool; Rule::ALL.len()],
+    acted: [bool; Rule::ALL.len()],
+}
+
+impl Log {
+    pub(super) fn new() -> Self {
+        let none = [false; Rule::ALL.len()];
+        Self {
+            lines: VecDeque::with_capacity(LOG_LINES),
+            counters: [0; Rule::ALL.len()],
+            acting: none,
+            acted: none,
+        }
+    }
+
+    /// A rule acts, in this tick or on a message since the last one; counted once a call.
+    pub(super) fn act(&mut self, rule: Rule) {
+        self.counters[rule as usize] += 1;
+        self.acted[rule as usize] = true;
+    }
+
+    /// A tick ends.
+    pub(super) fn end_tick(&mut self, at: Duration) {
+        if self.acted == self.acting {
+            self.acted = [false; Rule::ALL.len()];
+            return;
+        }
+        for rule in Rule::ALL {
+            let begins = self.acted[rule as usize];
+            if begins != self.acting[rule as usize] {
+                if self.lines.len() == LOG_LINES {
+                    self.lines.pop_front();
+                }
+                self.lines.push_back(LogLine { at, rule, begins });
+            }
+        }
+        self.acting = std::mem::replace(&mut self.acted, [false; Rule::ALL.len()]);
+    }
+
+    pub(super) fn count(&self, rule: Rule) -> u64 {
+        self.counters[rule as usize]
+    }
+
+    pub(super) fn lines(&self) -> impl Iterator<Item = &LogLine> {
+        self.lines.iter()
+    }
+}

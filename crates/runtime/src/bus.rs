@@ -282,6 +282,11 @@ pub(crate) fn wall_clock_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// How far a message's stamp is ahead of the wall clock now; negative when it is behind.
+pub(crate) fn stamp_skew_secs(attachment: &Attachment) -> f64 {
+    attachment.source_time_ns.saturating_sub(wall_clock_ns()) as f64 / 1e9
+}
+
 /// Whether an encoding may carry `message` (or JSON): none and a bare `application/cdr` say nothing against it.
 fn encoding_fits(encoding: &Encoding, message: Option<&str>) -> bool {
     let Some(message) = message else { return true };

@@ -8,7 +8,7 @@ use zenoh::pubsub::Subscriber;
 
 use crate::RuntimeError;
 use crate::assembly::{Assembled, Assembly};
-use crate::bus::{Bus, TEXT, TRUTH, wall_clock_ns};
+use crate::bus::{Bus, TEXT, TRUTH, stamp_skew_secs};
 use crate::counters::Count;
 use crate::events::{Event, Signals};
 use crate::feature_message;
@@ -41,7 +41,7 @@ pub(crate) fn listen_to_observations(
                 Err(problem) => return counters.add(problem.count(), 1),
             };
             let received = signals.now();
-            let skew_secs = attachment.source_time_ns.saturating_sub(wall_clock_ns()) as f64 / 1e9;
+            let skew_secs = stamp_skew_secs(&attachment);
             let sender = (attachment.gid, attachment.sequence);
             // Held while queueing too, so that observations stay in order.
             let mut assembly = assembly.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -9,14 +9,15 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use nudge_control::Action;
 use nudge_wire::{
-    Bool, Endpoint, EndpointKind, Gid, Message as _, MessageType, Node, Qos, Text, bridge_key, data_key,
+    Attachment, Bool, Endpoint, EndpointKind, Message as _, MessageType, Node, Qos, Text, bridge_key,
+    data_key,
 };
 use zenoh::Wait;
 use zenoh::liveliness::LivelinessToken;
 use zenoh::pubsub::Subscriber;
 
 use crate::RuntimeError;
-use crate::bus::{Bus, Outlet, commanded as command_stream, failed, wall_clock_ns};
+use crate::bus::{Bus, Outlet, commanded as command_stream, failed, stamp_skew_secs, wall_clock_ns};
 use crate::counters::Count;
 use crate::driver::{Onward, SendCommand};
 use crate::events::{Event, Signals};
@@ -159,18 +160,18 @@ impl<'a> Ros2Line<'a> {
         }
     }
 
-    /// Listens to a topic; `heard` gets the publisher and sequence, where the message says them.
+    /// Listens to a topic; `heard` gets the attachment, where the message has one.
     pub(crate) fn listen(
         &self,
         topic: &str,
         message: MessageType,
-        heard: impl Fn(Option<(Gid, i64)>, &[u8]) + Send + Sync + 'static,
+        heard: impl Fn(Option<Attachment>, &[u8]) + Send + Sync + 'static,
     ) -> Result<Subscriber<()>, RuntimeError> {
         let key = self.key(topic, message);
         match self.ros2.bridge {
-            Bridge::RmwZenoh => self.bus.listen_at(key, Some(message.name()), move |from, payload| {
-                heard(Some((from.gid, from.sequence)), payload)
-            }),
+            Bridge::RmwZenoh => {
+                self.bus.listen_at(key, Some(message.name()), move |from, payload| heard(Some(from), payload))
+            }
             Bridge::Ros2dds => self.bus.listen_bare_at(key, move |payload| heard(None, payload)),
         }
     }
@@ -188,18 +189,21 @@ impl<'a> Ros2Line<'a> {
         for (index, observed) in self.observed.iter().enumerate() {
             let (newest, events, signals) = (newest.clone(), events.clone(), signals.clone());
             let (counters, topic) = (self.bus.counters.clone(), observed.clone());
-            let heard = move |sender: Option<(Gid, i64)>, payload: &[u8]| {
+            let heard = move |from: Option<Attachment>, payload: &[u8]| {
                 let carried = match topic.decode(payload) {
                     Ok(carried) => carried,
                     Err(problem) => return counters.add(problem.count(), 1),
                 };
                 let now = signals.now();
+                let sender = from.map(|from| (from.gid, from.sequence));
+                let skew_secs = from.map_or(0.0, |from| stamp_skew_secs(&from));
                 // Held while queueing too, so that observations stay in order.
                 let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(whole) = newest.take(now, index, sender, carried, &counters) else { return };
                 let event = Event::Observation {
                     sequence: whole.sequence,
                     received: whole.received,
+                    skew_secs,
                     values: whole.values,
                     new_publisher: whole.new_publisher,
                 };

@@ -241,12 +241,17 @@ pub struct RawRobot {
 pub const PREFIX: &str = "test/fake";
 
 impl RawRobot {
-    /// Listens at the robot file's endpoint and describes itself as `description`.
+    /// Listens at the robot file's endpoints, or is a client of a router where it has none, and describes itself as
+    /// `description`.
     pub fn describing(robot: &RobotFile, description: Value) -> Self {
         let mut config = zenoh::Config::default();
-        let listen = serde_json::to_string(&robot.session.robot.listen).unwrap();
+        let own = &robot.session.robot;
         config.insert_json5("scouting/multicast/enabled", "false").unwrap();
-        config.insert_json5("listen/endpoints", &listen).unwrap();
+        config.insert_json5("listen/endpoints", &serde_json::to_string(&own.listen).unwrap()).unwrap();
+        if own.listen.is_empty() {
+            config.insert_json5("mode", "\"client\"").unwrap();
+            config.insert_json5("connect/endpoints", &serde_json::to_string(&own.connect).unwrap()).unwrap();
+        }
         let session = zenoh::open(config).wait().unwrap();
         let commands: Arc<Mutex<Vec<Heard>>> = Arc::default();
         let heard = commands.clone();

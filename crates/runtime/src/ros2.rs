@@ -95,7 +95,7 @@ impl<'a> Ros2Line<'a> {
             observed,
             dims: needed.iter().map(|feature| feature.shape.iter().product()).collect(),
             commanded: commanded.collect(),
-            period_secs: 1.0 / robot.control_hz,
+            period_secs: 1.0 / robot.command_hz(),
             _tokens: Vec::new(),
         };
         if ros2.bridge == Bridge::RmwZenoh {

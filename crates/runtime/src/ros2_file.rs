@@ -180,6 +180,15 @@ pub(crate) fn check(file: &RobotFile) -> Result<(), String> {
         }
         topics.push(topic);
         check_command(&place, feature)?;
+        let plans = matches!(
+            feature.message,
+            Some(CommandMessage::JointTrajectory { send: TrajectorySend::Plan, .. })
+        );
+        if plans && file.command_hz() != file.control_hz {
+            return Err(format!(
+                "{place}: whole plans are sent at `control_hz`, so there is no `command_hz`"
+            ));
+        }
     }
     Ok(())
 }
@@ -296,6 +305,7 @@ mod tests {
             ("domain = 7", "node = \"a b\"", "`ros2.node`"),
             ("domain = 7", "namespace = \"cell\"", "`ros2.namespace`"),
             ("domain = 7", "colour = 7", "colour"),
+            ("control_hz = 20.0", "control_hz = 20.0\ncommand_hz = 100.0", "`command_hz`"),
             ("\"/estop\"", "\"estop\"", "`ros2.estop.topic`"),
             ("topic = \"/joint_states\"\n", "", "`topic`"),
             ("\"/joint_states\"", "\"/joint_states/*\"", "`topic`"),

@@ -451,6 +451,8 @@ fn malformed_and_foreign_messages_are_counted_and_change_nothing() {
     }
     put(states.clone(), attached(1));
     put(states.clone(), Some(attachment(1_000_000, [1; 16])));
+    // The last of them, in the order of sending.
+    driver.observe_until([1.0, 2.0], "all of them", || driver.status()["counters"]["foreign_publisher"] == 1);
     driver.observe_until([1.0, 2.0], "still running", || driver.is("Run"));
     let report = serving.end();
     assert!(driver.heard().iter().all(|heard| floats(heard)[0] < 100.0), "none of them was planned from");

@@ -78,7 +78,7 @@ fn what_cannot_be_evaluated_is_refused_with_the_reason() {
     let cases: [(&[&str], &str); 7] = [
         (&["no/such/folder"], "no/such/folder"),
         (&["configs"], "is this a checkpoint?"),
-        (&[shipped, "--latency-steps", "5"], "at least 10 executed steps"),
+        (&[shipped, "--latency-steps", "15"], "leaves nothing of plans of 15 steps"),
         (&[shipped, "--sampler", "ddim101"], "sampler.steps"),
         (&[shipped, "--executed", "16"], "horizon.executed"),
         (&[shipped, "--episodes", "0"], "at least 1"),

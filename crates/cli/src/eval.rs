@@ -81,7 +81,8 @@ impl Eval {
             None => Box::new(policy),
         };
         let threads = cores();
-        let options = RolloutOptions { latency_steps: self.latency_steps, threads };
+        let options =
+            RolloutOptions { latency_steps: self.latency_steps, threads, ..RolloutOptions::default() };
 
         let bar = output::progress(self.episodes as u64, "episodes");
         let begun = Instant::now();
@@ -95,9 +96,7 @@ impl Eval {
             let (batch, part) =
                 rollout(policy.as_mut(), &mut tasks, options, &|| begun.elapsed(), &mut progress)
                     .with_context(|| format!("evaluating {}", self.policy.checkpoint.display()))?;
-            stats.plans += part.plans;
-            stats.steps += part.steps;
-            stats.plan_time += part.plan_time;
+            stats.add(part);
             rows.extend(batch.iter().map(Row::of));
             if let Some(folder) = &mut folder {
                 folder.keep(batch)?;

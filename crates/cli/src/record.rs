@@ -238,7 +238,7 @@ impl Record {
         begun: Instant,
         take: &mut dyn FnMut(Episode) -> Result<()>,
     ) -> Result<usize> {
-        let options = RolloutOptions { latency_steps: 0, threads: cores() };
+        let options = RolloutOptions { threads: cores(), ..RolloutOptions::default() };
         let bar = output::progress(seeds.end - seeds.start, "episodes");
         let (mut plans, mut finished) = (0, 0);
         let seeds: Vec<u64> = seeds.collect();

@@ -193,7 +193,7 @@ fn ask_again(policy: DiffusionPolicy, episodes: &[Episode]) -> Result<Vec<Again>
         let playback = Playback::new(episode.clone()).context("an episode has no frames")?;
         tasks.push((Box::new(playback), seed));
     }
-    let options = RolloutOptions { latency_steps: 0, threads };
+    let options = RolloutOptions { threads, ..RolloutOptions::default() };
     let begun = Instant::now();
     let bar = output::progress(episodes.len() as u64, "episodes planned");
     let mut progress = |done: usize| bar.set_position(done as u64);

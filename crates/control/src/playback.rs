@@ -158,7 +158,7 @@ mod tests {
             (Box::new(Playback::new(world.clone()).unwrap()), world.seed.unwrap())
         };
         let mut tasks: Vec<_> = worlds.iter().map(task).collect();
-        let options = RolloutOptions { latency_steps: 0, threads: 1 };
+        let options = RolloutOptions::default();
         rollout(policy, &mut tasks, options, &|| Duration::ZERO, &mut |_| ()).unwrap().0
     }
 

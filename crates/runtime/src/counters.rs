@@ -29,6 +29,8 @@ pub enum Count {
     EventDropped,
     /// Plans that came after their last step, or for an episode that was over.
     PlanDropped,
+    /// Plans that took longer than the actions that they were to continue.
+    CommitTooShort,
     /// Plans that failed or panicked.
     PlanFailed,
     /// Episode frames or views that whoever takes them was too slow for.
@@ -53,6 +55,7 @@ impl Count {
         (Self::PublisherReplaced, "publisher_replaced"),
         (Self::EventDropped, "event_dropped"),
         (Self::PlanDropped, "plan_dropped"),
+        (Self::CommitTooShort, "commit_too_short"),
         (Self::PlanFailed, "plan_failed"),
         (Self::RecordDropped, "record_dropped"),
         (Self::SendFailed, "send_failed"),

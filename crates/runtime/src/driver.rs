@@ -229,7 +229,10 @@ impl Driver {
         };
         self.failure = None;
         match chunk.map(|chunk| self.horizon.accept(chunk)) {
-            Some(Ok(())) => self.planned = true,
+            Some(Ok(accepted)) => {
+                self.planned = true;
+                self.out.counters.add(Count::CommitTooShort, u64::from(accepted.commit_too_short));
+            }
             _ => self.out.counters.add(Count::PlanDropped, 1),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
-use nudge_control::{Feature, Interface, Policy, RecedingHorizon};
+use nudge_control::{Feature, Interface, Policy, RecedingHorizon, Seam};
 use nudge_wire::{Dimension, Float64MultiArray, Gid, Message as _};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -41,6 +41,9 @@ pub struct ServeOptions {
     pub stop: Arc<AtomicBool>,
     /// How many plans are drawn each time to be shown; the first is executed. 0 counts as 1.
     pub fan_samples: usize,
+    /// How a new plan takes over; without one, as by [`Seam::Continue`], which is a switch where the policy continues
+    /// nothing.
+    pub seam: Option<Seam>,
     /// Serving ends after so long.
     pub duration: Option<Duration>,
     /// How long a robot is waited for; without one, until `stop`.
@@ -79,7 +82,9 @@ pub fn serve(
 ) -> Result<ServeReport, RuntimeError> {
     let differs = |mismatch| RuntimeError::FileDiffers { robot: robot.name.clone(), mismatch };
     policy.interface().accepts(&robot.interface()).map_err(differs)?;
-    let horizon = RecedingHorizon::new(policy.horizon(), 0, 0).map_err(RuntimeError::Horizon)?;
+    let horizon = RecedingHorizon::new(policy.horizon(), 0, 0)
+        .map_err(RuntimeError::Horizon)?
+        .with_seam(options.seam.unwrap_or(Seam::Continue), policy.max_committed());
     let needed = needed_features(policy.interface(), &robot);
 
     let mut endpoints = robot.session.controller.clone();

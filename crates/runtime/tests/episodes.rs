@@ -49,7 +49,7 @@ fn in_lockstep_the_bus_changes_nothing() {
     let mut policy = Counting::new(&robot, &Behaviour::default());
     let task = |seed| (Point::new(&robot, 40) as Box<dyn Task>, seed);
     let mut tasks = [task(100), task(101), task(102)];
-    let options = RolloutOptions { latency_steps: 0, threads: 1 };
+    let options = RolloutOptions::default();
     let (expected, _) =
         rollout(policy.as_mut(), &mut tasks, options, &Duration::default, &mut |_| {}).unwrap();
     let of = |episode: &Episode| episode.frames.iter().map(|frame| frame.action.clone()).collect::<Vec<_>>();

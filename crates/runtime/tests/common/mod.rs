@@ -155,6 +155,11 @@ impl Policy for Counting {
         HORIZON
     }
 
+    /// So that it is told what is committed; its actions follow from the step alone.
+    fn max_committed(&self) -> usize {
+        8
+    }
+
     fn predict(&mut self, requests: &[PlanRequest]) -> Result<Vec<ActionChunk>, PolicyError> {
         self.behaviour.asked.lock().unwrap().extend_from_slice(requests);
         let delay = *self.behaviour.delay.lock().unwrap();

@@ -22,6 +22,7 @@ mod replay;
 mod replay_view;
 #[cfg(feature = "zenoh")]
 mod robot;
+mod seam;
 #[cfg(feature = "zenoh")]
 mod serve;
 mod shard;

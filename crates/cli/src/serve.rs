@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, value_parser};
-use nudge_control::{Episode, Policy as _};
+use nudge_control::{Episode, Policy as _, Thresholds};
 use nudge_dataset::{DatasetError, EpisodeAppender, Recording};
 use nudge_policy::DiffusionPolicy;
 use nudge_runtime::{OnEpisode, Quantiles, RobotFile, ServeOptions, ServeReport, serve};
@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::checkpoint::PolicyArgs;
 use crate::output::{self, say};
 use crate::robot::stop_on_ctrl_c;
+use crate::seam::SeamChoice;
 
 /// Drive a robot on the bus with a policy
 ///
@@ -47,9 +48,17 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     rrd: Option<PathBuf>,
 
-    /// Plans drawn each time to be shown; the first one is executed
+    /// Plans drawn each time to be shown beside the one that is executed, which counts among them
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = value_parser!(u64).range(1..=64))]
     fan: u64,
+
+    /// How a new plan takes over from the present one [default: continue it, if the policy can, or switch]
+    #[arg(long, value_enum)]
+    seam: Option<SeamChoice>,
+
+    /// Plans drawn each time, of which the one that agrees best with the last plan is executed
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = value_parser!(u64).range(1..=64))]
+    samples: u64,
 
     /// End after so many seconds
     #[arg(long, value_name = "SECS", value_parser = value_parser!(u64).range(1..))]
@@ -79,6 +88,9 @@ impl Serve {
             connect: self.connect.clone(),
             stop: stop_on_ctrl_c()?,
             fan_samples: usize::try_from(self.fan)?,
+            samples: usize::try_from(self.samples)?,
+            alarm: Thresholds::default(),
+            seam: self.seam.map(SeamChoice::seam),
             duration: self.duration_secs.map(Duration::from_secs),
             max_wait: None,
             on_episode: keep,

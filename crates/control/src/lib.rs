@@ -6,6 +6,7 @@
 //! Dimension letters: `To` observed steps, `Tp` predicted steps, `Ta` executed steps, `Do` numbers in an observation,
 //! `Da` numbers in an action. Values are in physical units throughout.
 
+mod confidence;
 mod episode;
 mod horizon;
 mod interface;
@@ -16,9 +17,11 @@ mod rollout;
 mod scene;
 mod seam;
 mod seeds;
+mod smoothness;
 mod statistics;
 mod task;
 
+pub use confidence::{Confidence, Judge, Thresholds, conformal_threshold};
 pub use episode::{Episode, Frame};
 pub use horizon::{Accepted, Horizon, RecedingHorizon, ReceiveError};
 pub use interface::{ActionFeature, ActionMode, Feature, FeatureKind, Interface, InterfaceMismatch, Limits};
@@ -29,5 +32,6 @@ pub use rollout::{RolloutError, RolloutOptions, RolloutStats, rollout};
 pub use scene::{Scene, Shape};
 pub use seam::Seam;
 pub use seeds::{noise_seed, split_mix_64};
+pub use smoothness::{Compared, FeatureSmoothness, Magnitudes, Smoothness};
 pub use statistics::{Achieved, Interval, mean_interval, quantile, wilson_interval};
 pub use task::{Expert, Step, Task};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Horizon, Interface};
+use crate::{Horizon, Interface, split_mix_64};
 
 /// One time step's `Do` values, in the order of the interface, in physical units.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +40,15 @@ pub struct PlanRequest {
     pub hurried: bool,
     /// Seeds all noise of this plan, so that a plan does not depend on the batch it was made in.
     pub noise_seed: u64,
+}
+
+impl PlanRequest {
+    /// The request itself and `samples - 1` more like it with other noise; at least itself.
+    pub fn fan(self, samples: usize) -> Vec<Self> {
+        let other = |index| Self { noise_seed: split_mix_64(self.noise_seed ^ index), ..self.clone() };
+        let others: Vec<_> = (1..samples.max(1) as u64).map(other).collect();
+        std::iter::once(self).chain(others).collect()
+    }
 }
 
 /// Why a policy could not plan.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    ActionChunk, Episode, Frame, Observation, Policy, PolicyError, RecedingHorizon, Seam, Step, Task,
+    Action, ActionChunk, Confidence, Episode, Frame, Judge, Observation, Policy, PolicyError,
+    RecedingHorizon, Seam, Smoothness, Step, Task,
 };
 
 /// How a rollout is run.
@@ -15,12 +16,14 @@ pub struct RolloutOptions {
     pub threads: usize,
     /// How a new plan takes over.
     pub seam: Seam,
+    /// Plans drawn each time, of which the one that agrees best with the last plan is executed. 0 counts as 1.
+    pub samples: usize,
 }
 
-/// Without latency, on one thread, switching from plan to plan.
+/// Without latency, on one thread, switching from plan to plan, each the only one drawn.
 impl Default for RolloutOptions {
     fn default() -> Self {
-        Self { latency_steps: 0, threads: 1, seam: Seam::Switch }
+        Self { latency_steps: 0, threads: 1, seam: Seam::Switch, samples: 1 }
     }
 }
 
@@ -36,6 +39,9 @@ pub struct RolloutStats {
     /// Plans that were to continue what was committed, and came later than that.
     pub short_commits: usize,
     pub plan_time: Duration,
+    pub smoothness: Smoothness,
+    /// The largest figures of each episode, in the order of the tasks.
+    pub confidence: Vec<Confidence>,
 }
 
 impl RolloutStats {
@@ -46,6 +52,8 @@ impl RolloutStats {
         self.held_steps += other.held_steps;
         self.short_commits += other.short_commits;
         self.plan_time += other.plan_time;
+        self.smoothness.add(other.smoothness);
+        self.confidence.extend(other.confidence);
     }
 }
 
@@ -69,7 +77,9 @@ struct Run<'a> {
     frames: Vec<Frame>,
     /// How many plans have come.
     taken: usize,
-    held_steps: usize,
+    /// The number of the plan that each frame's action comes from; `None` where it was held.
+    origins: Vec<Option<usize>>,
+    confidence: Confidence,
     short_commits: usize,
     done: bool,
 }
@@ -84,7 +94,8 @@ impl<'a> Run<'a> {
             arriving: None,
             frames: Vec::new(),
             taken: 0,
-            held_steps: 0,
+            origins: Vec::new(),
+            confidence: Confidence::default(),
             short_commits: 0,
             done: false,
         }
@@ -127,17 +138,22 @@ pub fn rollout(
         progress(runs.iter().filter(|run| run.done).count());
     }
 
-    for run in &runs {
-        stats.held_steps += run.held_steps;
+    let mut episodes = Vec::with_capacity(runs.len());
+    for (run, seed) in runs.into_iter().zip(seeds) {
+        let episode = Episode {
+            task: run.task.name().to_owned(),
+            interface: run.task.interface().clone(),
+            seed: Some(seed),
+            frames: run.frames,
+        };
+        stats.held_steps +=
+            run.origins.iter().skip_while(|plan| plan.is_none()).filter(|plan| plan.is_none()).count();
         stats.short_commits += run.short_commits;
+        stats.smoothness.add_episode(&episode, &run.origins);
+        stats.confidence.push(run.confidence);
+        episodes.push(episode);
     }
-    let episodes = runs.into_iter().zip(seeds).map(|(run, seed)| Episode {
-        task: run.task.name().to_owned(),
-        interface: run.task.interface().clone(),
-        seed: Some(seed),
-        frames: run.frames,
-    });
-    Ok((episodes.collect(), stats))
+    Ok((episodes, stats))
 }
 
 /// Observes in every run and makes the plans that are wanted, in one batch.
@@ -149,7 +165,7 @@ fn plan(
     stats: &mut RolloutStats,
 ) -> Result<(), PolicyError> {
     let mut requests = Vec::new();
-    let mut askers = Vec::new();
+    let mut askers: Vec<(usize, Vec<Action>)> = Vec::new();
     for (index, run) in runs.iter_mut().enumerate().filter(|(_, run)| !run.done) {
         let seen = policy
             .interface()
@@ -162,8 +178,8 @@ fn plan(
         {
             // The delay is given here: hurrying would cost quality and win nothing.
             request.hurried = false;
-            askers.push(index);
-            requests.push(request);
+            askers.push((index, run.horizon.upcoming().cloned().collect()));
+            requests.extend(request.fan(options.samples));
         }
     }
     if requests.is_empty() {
@@ -173,9 +189,13 @@ fn plan(
     let chunks = policy.predict(&requests)?;
     stats.plan_time += clock().saturating_sub(begun);
     stats.plans += chunks.len();
-    for (index, chunk) in askers.into_iter().zip(chunks) {
+    let judge = Judge::new(policy.interface(), policy.horizon());
+    let mut fans = chunks.chunks_exact(options.samples.max(1));
+    for ((index, last), fan) in askers.into_iter().zip(&mut fans) {
         let run = &mut runs[index];
-        run.arriving = Some((run.horizon.step() + options.latency_steps as u64, chunk));
+        let (chosen, confidence) = judge.choose(fan, &last);
+        run.confidence = run.confidence.max(confidence);
+        run.arriving = Some((run.horizon.step() + options.latency_steps as u64, fan[chosen].clone()));
         deliver(run);
     }
     Ok(())
@@ -212,7 +232,7 @@ fn deliver(run: &mut Run) {
 fn step_one(run: &mut Run) {
     let step = run.horizon.step();
     let planned = run.horizon.next_action();
-    run.held_steps += usize::from(planned.is_none() && run.taken > 0);
+    run.origins.push(planned.is_some().then_some(run.taken));
     let action = planned.unwrap_or_else(|| run.task.hold_action());
     let Step { observation, reward, success, done } = run.task.step(&action);
     let time_secs = step as f64 / run.task.interface().control_hz;

@@ -31,6 +31,8 @@ pub enum Count {
     PlanDropped,
     /// Plans that took longer than the actions that they were to continue.
     CommitTooShort,
+    /// Plans of which the policy seems less sure than it was calibrated to be.
+    ConfidenceAlarm,
     /// Plans that failed or panicked.
     PlanFailed,
     /// Episode frames or views that whoever takes them was too slow for.
@@ -42,7 +44,7 @@ pub enum Count {
 }
 
 impl Count {
-    const ALL: [(Self, &'static str); 16] = [
+    const ALL: [(Self, &'static str); 18] = [
         (Self::AttachmentRefused, "attachment_refused"),
         (Self::PayloadRefused, "payload_refused"),
         (Self::EncodingRefused, "encoding_refused"),
@@ -56,6 +58,7 @@ impl Count {
         (Self::EventDropped, "event_dropped"),
         (Self::PlanDropped, "plan_dropped"),
         (Self::CommitTooShort, "commit_too_short"),
+        (Self::ConfidenceAlarm, "confidence_alarm"),
         (Self::PlanFailed, "plan_failed"),
         (Self::RecordDropped, "record_dropped"),
         (Self::SendFailed, "send_failed"),

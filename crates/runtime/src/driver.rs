@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nudge_control::{Action, Observation, RecedingHorizon, noise_seed};
+use nudge_control::{Action, Observation, RecedingHorizon, Thresholds, noise_seed};
 use tokio::sync::mpsc;
 
 use crate::counters::{Count, Counters};
 use crate::episode_log::EpisodeLog;
 use crate::events::Watch;
 use crate::guard::{Guard, Missing, Rule, State, Verdict};
-use crate::planner::{Job, Plan, Planner, fan};
-use crate::status::{Snapshot, Timings};
+use crate::planner::{Job, Plan, Planner, Samples};
+use crate::status::{PlanConfidence, Snapshot, Timings};
 
 /// Seeds the noise when the robot's reset brings no seed.
 const DEFAULT_SEED: u64 = 0;
@@ -58,7 +58,8 @@ pub(crate) struct Driver {
     horizon: RecedingHorizon,
     /// `Do` of the policy.
     observed_dim: usize,
-    fan_samples: usize,
+    samples: Samples,
+    alarm: Thresholds,
 
     seen: Option<Seen>,
     /// Whether something was observed in this run of steps, so that steps count.
@@ -66,6 +67,8 @@ pub(crate) struct Driver {
     /// Whether this run of steps has had a plan.
     planned: bool,
     failure: Option<String>,
+    /// Of the plan that is executed.
+    confidence: Option<PlanConfidence>,
     epoch: u64,
     asked: Option<Instant>,
     plan_times: [Duration; PLANS_REMEMBERED],
@@ -83,7 +86,8 @@ impl Driver {
         guard: Guard,
         planner: Planner,
         mut horizon: RecedingHorizon,
-        (observed_dim, fan_samples): (usize, usize),
+        observed_dim: usize,
+        (samples, alarm): (Samples, Thresholds),
         out: Outlets,
     ) -> Self {
         horizon.reset(noise_seed(DEFAULT_SEED, 0));
@@ -94,11 +98,13 @@ impl Driver {
             planner,
             horizon,
             observed_dim,
-            fan_samples,
+            samples,
+            alarm,
             seen: None,
             started: false,
             planned: false,
             failure: None,
+            confidence: None,
             epoch: 0,
             asked: None,
             plan_times: [Duration::ZERO; PLANS_REMEMBERED],
@@ -200,8 +206,14 @@ impl Driver {
             return false;
         }
         let (Some(request), Some(seen)) = (self.horizon.request(), &self.seen) else { return false };
-        let requests = fan(request, self.fan_samples);
-        self.planner.ask(Job { epoch: self.epoch, sequence: seen.sequence, requests });
+        let Samples { chosen_from, shown } = self.samples;
+        self.planner.ask(Job {
+            epoch: self.epoch,
+            sequence: seen.sequence,
+            requests: request.fan(chosen_from.max(shown)),
+            chosen_from,
+            last: self.horizon.upcoming().cloned().collect(),
+        });
         self.asked = Some(Instant::now());
         true
     }
@@ -231,6 +243,10 @@ impl Driver {
         match chunk.map(|chunk| self.horizon.accept(chunk)) {
             Some(Ok(accepted)) => {
                 self.planned = true;
+                let alarm = self.alarm.exceeded_by(&plan.confidence);
+                self.confidence = Some(PlanConfidence { figures: plan.confidence, alarm });
+                self.guard.alarm(alarm);
+                self.out.counters.add(Count::ConfidenceAlarm, u64::from(alarm));
                 self.out.counters.add(Count::CommitTooShort, u64::from(accepted.commit_too_short));
             }
             _ => self.out.counters.add(Count::PlanDropped, 1),
@@ -320,6 +336,8 @@ impl Driver {
         self.asked = None;
         self.started = false;
         self.planned = false;
+        self.confidence = None;
+        self.guard.alarm(false);
     }
 
     /// Hands the status over when it has changed or a second has passed.
@@ -341,6 +359,7 @@ impl Driver {
             counters: self.guard.counters().collect(),
             log: self.guard.log().copied().collect(),
             timings: self.timings.quantiles(),
+            confidence: self.confidence,
         };
         // A full queue is told again at the next tick.
         if self.out.snapshots.try_send(snapshot).is_ok() {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nudge_control::ActionChunk;
 #[cfg(feature = "rerun")]
 use nudge_control::{Action, Observation};
+use nudge_control::{ActionChunk, Confidence};
 use tokio::sync::oneshot;
 
 use crate::guard::State;
@@ -116,6 +116,13 @@ impl Watch {
         if let (Some(view), Some(first)) = (&self.view, chunks.first()) {
             view.plan(first.first_step, chunks);
             view.timings(first.first_step, &[("plan", took.as_secs_f64() * 1e3)]);
+        }
+    }
+
+    pub(crate) fn confidence(&self, step: u64, confidence: &Confidence) {
+        #[cfg(feature = "rerun")]
+        if let Some(view) = &self.view {
+            view.confidence(step, confidence);
         }
     }
 

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use nudge_control::{ActionChunk, PlanRequest, Policy, split_mix_64};
+use nudge_control::{Action, ActionChunk, Confidence, Judge, PlanRequest, Policy};
 
 use crate::RuntimeError;
 
@@ -16,8 +16,22 @@ pub struct Job {
     pub epoch: u64,
     /// The observation that is planned from.
     pub sequence: i64,
-    /// The first is executed; the others show what else the policy might have done.
+    /// One plan with several seeds of noise.
     pub requests: Vec<PlanRequest>,
+    /// How many of them, from the first on, the executed plan is chosen from; at least 1. The others show what else the
+    /// policy might have done.
+    pub chosen_from: usize,
+    /// The present plan's actions from the step of the requests on.
+    pub last: Vec<Action>,
+}
+
+/// How many plans are drawn each time.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples {
+    /// Of which one is chosen; at least 1.
+    pub chosen_from: usize,
+    /// To be looked at, those among them.
+    pub shown: usize,
 }
 
 /// What came of a job.
@@ -26,8 +40,9 @@ pub struct Plan {
     pub epoch: u64,
     pub sequence: i64,
     pub took: Duration,
-    /// One chunk a request, or why there is none.
+    /// One chunk a request, the one to be executed first; or why there is none.
     pub outcome: Result<Vec<ActionChunk>, String>,
+    pub confidence: Confidence,
 }
 
 /// A policy on its own thread. One job is in work and one may wait: a newer one takes its place.
@@ -51,9 +66,10 @@ impl Planner {
         let (done, plans) = bounded(2);
         let work = waiting.clone();
         let outdated = plans.clone();
+        let judge = Judge::new(policy.interface(), policy.horizon());
         let run = move || {
             for job in work {
-                let plan = plan(policy.as_mut(), &job);
+                let plan = plan(policy.as_mut(), &judge, &job);
                 newest_wins(&done, &outdated, plan.clone());
                 published(&plan);
             }
@@ -89,14 +105,6 @@ impl Drop for Planner {
     }
 }
 
-/// The request itself and `samples - 1` more like it with other noise.
-pub fn fan(request: PlanRequest, samples: usize) -> Vec<PlanRequest> {
-    let noise_seed = request.noise_seed;
-    let other = |index| PlanRequest { noise_seed: split_mix_64(noise_seed ^ index), ..request.clone() };
-    let others: Vec<_> = (1..samples.max(1) as u64).map(other).collect();
-    std::iter::once(request).chain(others).collect()
-}
-
 /// Puts `value` into a full channel too, in the place of what waits there.
 fn newest_wins<T>(sender: &Sender<T>, waiting: &Receiver<T>, mut value: T) {
     while let Err(TrySendError::Full(back)) = sender.try_send(value) {
@@ -105,17 +113,23 @@ fn newest_wins<T>(sender: &Sender<T>, waiting: &Receiver<T>, mut value: T) {
     }
 }
 
-/// Asks the policy, catching its panics, and checks that the answer can be what was asked for.
-fn plan(policy: &mut dyn Policy, job: &Job) -> Plan {
+/// Asks the policy, catching its panics, checks that the answer can be what was asked for, and chooses.
+fn plan(policy: &mut dyn Policy, judge: &Judge, job: &Job) -> Plan {
     let begun = Instant::now();
     let dim = policy.interface().action_dim();
     let asked = AssertUnwindSafe(|| policy.predict(&job.requests));
-    let outcome = match std::panic::catch_unwind(asked) {
+    let mut outcome = match std::panic::catch_unwind(asked) {
         Ok(Ok(chunks)) => check(&chunks, &job.requests, dim).map(|()| chunks),
         Ok(Err(error)) => Err(error.to_string()),
         Err(panic) => Err(format!("the policy panicked: {}", panic_text(panic.as_ref()))),
     };
-    Plan { epoch: job.epoch, sequence: job.sequence, took: begun.elapsed(), outcome }
+    let mut confidence = Confidence::default();
+    if let Ok(chunks) = &mut outcome {
+        let chosen;
+        (chosen, confidence) = judge.choose(&chunks[..job.chosen_from.min(chunks.len())], &job.last);
+        chunks.swap(0, chosen);
+    }
+    Plan { epoch: job.epoch, sequence: job.sequence, took: begun.elapsed(), outcome, confidence }
 }
 
 fn check(chunks: &[ActionChunk], requests: &[PlanRequest], dim: usize) -> Result<(), String> {

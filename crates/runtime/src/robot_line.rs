@@ -236,8 +236,14 @@ impl<'a> Line<'a> {
                 State::Init | State::Run => "",
             };
             let timings = StageTimings::default();
-            let snapshot =
-                Snapshot { state, reason: reason.into(), counters: Vec::new(), log: Vec::new(), timings };
+            let snapshot = Snapshot {
+                state,
+                reason: reason.into(),
+                counters: Vec::new(),
+                log: Vec::new(),
+                timings,
+                confidence: None,
+            };
             drop(self.snapshots.try_send(snapshot));
         }
     }

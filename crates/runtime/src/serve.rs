@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
-use nudge_control::{Feature, Interface, Policy, RecedingHorizon, Seam};
+use nudge_control::{Feature, Interface, Policy, RecedingHorizon, Seam, Thresholds};
 use nudge_wire::{Dimension, Float64MultiArray, Gid, Message as _};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use crate::events::{EVENTS_WAITING, Event, OnPlan, Signals, Watch};
 use crate::guard::{Guard, GuardConfig};
 use crate::handshake::meet_robot;
 use crate::inbox::{CONTROLLER, ROBOT, listen_to_estop, listen_to_heartbeats, listen_to_observations};
-use crate::planner::{Plan, Planner};
+use crate::planner::{Plan, Planner, Samples};
 use crate::robot_file::{Endpoints, ObservedFeature, Pace, RobotFile};
 use crate::ros2::Ros2Line;
 use crate::ros2_meet::{OnTrouble, meet_ros2};
@@ -39,8 +39,12 @@ pub struct ServeOptions {
     pub connect: Option<String>,
     /// Set it to end serving.
     pub stop: Arc<AtomicBool>,
-    /// How many plans are drawn each time to be shown; the first is executed. 0 counts as 1.
+    /// How many plans are drawn each time to be shown, the executed one among them. 0 counts as 1.
     pub fan_samples: usize,
+    /// Of how many plans drawn each time the one is executed that agrees best with the last plan. 0 counts as 1.
+    pub samples: usize,
+    /// Where the policy's confidence raises an alarm; by default nowhere.
+    pub alarm: Thresholds,
     /// How a new plan takes over; without one, as by [`Seam::Continue`], which is a switch where the policy continues
     /// nothing.
     pub seam: Option<Seam>,
@@ -144,7 +148,8 @@ pub fn serve(
         watch,
         counters: bus.counters.clone(),
     };
-    let driver = Driver::new(guard, planner, horizon, (observed_dim, options.fan_samples), outlets);
+    let samples = Samples { chosen_from: options.samples.max(1), shown: options.fan_samples };
+    let driver = Driver::new(guard, planner, horizon, observed_dim, (samples, options.alarm), outlets);
 
     let (_observations, begin) = listen(&bus, ros2.as_ref(), (&robot, &needed), &events, &signals)?;
     let wake = (signals.clone(), events.clone());
@@ -310,6 +315,7 @@ fn show(plan: &Plan, chunks: &Outlet, watch: &Watch) {
         vec![dimension("step", first.actions.len(), numbers.len()), dimension("action", dim, dim)];
     chunks.send_as(plan.sequence, Float64MultiArray { dimensions, data: numbers }.encode());
     watch.plan(fan, plan.took);
+    watch.confidence(first.first_step, &plan.confidence);
 }
 
 fn report(driver: &Driver) -> ServeReport {

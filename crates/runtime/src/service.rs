@@ -81,6 +81,7 @@ fn status_json(role: &str, snapshot: &Snapshot, bus: &Bus) -> String {
         "counters": counters,
         "log": log,
         "timings_ms": snapshot.timings,
+        "confidence": snapshot.confidence,
     });
     status.to_string()
 }

@@ -1,5 +1,6 @@
 //! What an end of the bus says about itself.
 
+use nudge_control::Confidence;
 use serde::{Deserialize, Serialize};
 
 use crate::guard::{LogLine, State};
@@ -43,6 +44,15 @@ impl Timings {
     }
 }
 
+/// How sure the policy seems of the plan that is executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct PlanConfidence {
+    #[serde(flatten)]
+    pub figures: Confidence,
+    /// Beyond what was calibrated.
+    pub alarm: bool,
+}
+
 /// What the control loop tells of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
@@ -53,6 +63,8 @@ pub(crate) struct Snapshot {
     /// When rules began and ceased to act lately.
     pub log: Vec<LogLine>,
     pub timings: StageTimings,
+    /// `None` where nothing is planned.
+    pub confidence: Option<PlanConfidence>,
 }
 
 impl Snapshot {
@@ -64,6 +76,7 @@ impl Snapshot {
             counters: Vec::new(),
             log: Vec::new(),
             timings: StageTimings::default(),
+            confidence: None,
         }
     }
 }

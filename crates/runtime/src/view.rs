@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select};
-use nudge_control::{Action, ActionChunk, ActionMode, Interface, Observation, Scene};
+use nudge_control::{Action, ActionChunk, ActionMode, Confidence, Interface, Observation, Scene};
 use rerun::blueprint::Blueprint;
 use rerun::external::re_uri::ProxyUri;
 use rerun::log::ChunkBatcherConfig;
@@ -122,6 +122,7 @@ enum Update {
     Plan(Vec<ActionChunk>),
     Command { action: Action, state: String },
     Timings(Vec<(&'static str, f64)>),
+    Confidence(Confidence),
 }
 
 impl View {
@@ -201,6 +202,11 @@ impl View {
     /// Shows how long each named stage of `step` took, or was late, in milliseconds.
     pub fn timings(&self, step: u64, stages_ms: &[(&'static str, f64)]) {
         self.push(step, Update::Timings(stages_ms.to_vec()));
+    }
+
+    /// Shows how sure the policy seems of the plan made at `step`.
+    pub fn confidence(&self, step: u64, confidence: &Confidence) {
+        self.push(step, Update::Confidence(*confidence));
     }
 
     /// Completes the recording: everything shown so far is written or sent. Waits for it, 20 s at most.

@@ -7,7 +7,7 @@ use rerun::blueprint::{
 };
 
 use super::ViewOptions;
-use super::logger::{ACTION, EVENTS, GUARD, OBSERVATION, REWARD, TIMING, WORLD};
+use super::logger::{ACTION, CONFIDENCE, EVENTS, GUARD, OBSERVATION, REWARD, TIMING, WORLD};
 
 /// The world large at left, curves at right, events below.
 pub(super) fn blueprint(options: &ViewOptions) -> Blueprint {
@@ -15,7 +15,7 @@ pub(super) fn blueprint(options: &ViewOptions) -> Blueprint {
     let right: [ContainerLike; 4] = [
         curves("Reward", REWARD).into(),
         Tabs::new([curves("Action", ACTION).into(), curves("Observation", OBSERVATION).into()]).into(),
-        curves("Timing (ms)", TIMING).into(),
+        Tabs::new([curves("Timing (ms)", TIMING).into(), curves("Confidence", CONFIDENCE).into()]).into(),
         StateTimelineView::new("Guard").with_origin(GUARD).into(),
     ];
     let upper = Horizontal::new([

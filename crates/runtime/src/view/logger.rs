@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use nudge_control::{Action, ActionChunk, FeatureKind, Observation};
+use nudge_control::{Action, ActionChunk, Confidence, FeatureKind, Observation};
 use rerun::components::Radius;
 use rerun::{
     Clear, Color, EntityPath, LineStrips2D, Points2D, RecordingStream, RecordingStreamResult, Scalars,
@@ -18,6 +18,7 @@ pub(super) const REWARD: &str = "reward";
 pub(super) const ACTION: &str = "action";
 pub(super) const OBSERVATION: &str = "observation";
 pub(super) const TIMING: &str = "timing";
+pub(super) const CONFIDENCE: &str = "confidence";
 pub(super) const GUARD: &str = "guard";
 pub(super) const EVENTS: &str = "events";
 
@@ -101,6 +102,12 @@ impl Logger {
             Update::Timings(stages) => stages.iter().try_for_each(|(stage, milliseconds)| {
                 self.recording.log(child(TIMING, stage), &Scalars::single(*milliseconds))
             }),
+            Update::Confidence(Confidence { spread, inconsistency }) => {
+                let figures = [("spread", spread), ("inconsistency", inconsistency)];
+                figures.into_iter().filter_map(|(name, figure)| Some((name, (*figure)?))).try_for_each(
+                    |(name, figure)| self.recording.log(child(CONFIDENCE, name), &Scalars::single(figure)),
+                )
+            }
         }
     }
 

@@ -111,7 +111,7 @@ impl Pace {
             return;
         }
         driver.step_observed();
-        if driver.guard.is_stopped() {
+        if driver.gate.is_stopped() {
             return;
         }
         let until_tick = self.schedule.deadline().saturating_sub(now);
@@ -123,7 +123,7 @@ impl Pace {
         let late = now.saturating_sub(self.schedule.deadline());
         driver.timings.tick_jitter.record(late);
         if let Some(heartbeat) = signals.heartbeat_at() {
-            driver.guard.heartbeat(heartbeat);
+            driver.gate.heartbeat(heartbeat);
         }
         while let Ok(plan) = driver.planner().plans().try_recv() {
             driver.take_plan(plan);

@@ -37,6 +37,8 @@ pub enum Count {
     PlanFailed,
     /// Episode frames or views that whoever takes them was too slow for.
     RecordDropped,
+    /// Commands that were late already when the bus had room for them.
+    CommandDropped,
     /// Messages that the bus did not take.
     SendFailed,
     /// Commands that no message can carry: a quaternion without a direction.
@@ -44,7 +46,7 @@ pub enum Count {
 }
 
 impl Count {
-    const ALL: [(Self, &'static str); 18] = [
+    const ALL: [(Self, &'static str); 19] = [
         (Self::AttachmentRefused, "attachment_refused"),
         (Self::PayloadRefused, "payload_refused"),
         (Self::EncodingRefused, "encoding_refused"),
@@ -61,6 +63,7 @@ impl Count {
         (Self::ConfidenceAlarm, "confidence_alarm"),
         (Self::PlanFailed, "plan_failed"),
         (Self::RecordDropped, "record_dropped"),
+        (Self::CommandDropped, "command_dropped"),
         (Self::SendFailed, "send_failed"),
         (Self::CommandRefused, "command_refused"),
     ];

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use crate::counters::{Count, Counters};
 use crate::episode_log::EpisodeLog;
 use crate::events::Watch;
+use crate::gate::Gate;
 use crate::guard::{Guard, Missing, Rule, State, Verdict};
 use crate::planner::{Job, Plan, Planner, Samples};
-use crate::status::{PlanConfidence, Snapshot, Timings};
+use crate::status::{PlanConfidence, Snapshot, StageTimings, Timings};
 
 /// Seeds the noise when the robot's reset brings no seed.
 const DEFAULT_SEED: u64 = 0;
@@ -33,7 +34,8 @@ pub(crate) struct Onward {
 
 /// What the loop drives with, and where it tells what it does.
 pub(crate) struct Outlets {
-    pub send: SendCommand,
+    /// None when the guard's thread sends.
+    pub send: Option<SendCommand>,
     /// For a robot that is sent whole plans.
     pub onward: Option<Onward>,
     pub snapshots: mpsc::Sender<Snapshot>,
@@ -51,7 +53,7 @@ struct Seen {
 }
 
 pub(crate) struct Driver {
-    pub guard: Guard,
+    pub gate: Gate,
     pub timings: Timings,
     out: Outlets,
     planner: Planner,
@@ -83,7 +85,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(
-        guard: Guard,
+        gate: Gate,
         planner: Planner,
         mut horizon: RecedingHorizon,
         observed_dim: usize,
@@ -92,7 +94,7 @@ impl Driver {
     ) -> Self {
         horizon.reset(noise_seed(DEFAULT_SEED, 0));
         Self {
-            guard,
+            gate,
             timings: Timings::default(),
             out,
             planner,
@@ -119,7 +121,22 @@ impl Driver {
 
     /// Commands sent, and plans made.
     pub(crate) fn totals(&self) -> (u64, u64) {
-        (self.commands, self.plans)
+        let fast = self.gate.fast_link().and_then(|link| link.told());
+        (fast.map_or(self.commands, |told| told.commands), self.plans)
+    }
+
+    /// How long things took; of the guard's thread what is its own.
+    pub(crate) fn stage_timings(&self) -> StageTimings {
+        let timings = self.timings.quantiles();
+        match self.gate.fast_link() {
+            None => timings,
+            Some(link) => StageTimings {
+                guard: link.guard.quantiles(),
+                publish: link.publish.quantiles(),
+                tick_jitter: link.tick_jitter.quantiles(),
+                ..timings
+            },
+        }
     }
 
     pub(crate) fn planner(&self) -> &Planner {
@@ -128,12 +145,12 @@ impl Driver {
 
     /// A new episode begins; an error while the emergency stop is latched. Either way older commands are void.
     pub(crate) fn begin_episode(&mut self, seed: Option<u64>, episode: u64) -> Result<(), String> {
-        self.guard.reset();
+        self.gate.reset();
         self.seen = None;
         self.horizon.reset(seed.unwrap_or_else(|| noise_seed(DEFAULT_SEED, episode)));
         self.interrupt();
         self.failure = None;
-        if self.guard.is_stopped() {
+        if self.gate.is_stopped() {
             return Err("the emergency stop is latched: ask rpc/release first".into());
         }
         self.out.log.begin(seed);
@@ -144,21 +161,21 @@ impl Driver {
 
     /// Releases the emergency stop, if fresh observations allow it at `now`.
     pub(crate) fn release(&mut self, now: Duration) -> Result<(), String> {
-        self.guard.release(now).map_err(|error| error.to_string())?;
+        self.gate.release(now)?;
         self.tell(State::Ready, None);
         Ok(())
     }
 
     /// Latches the emergency stop; history and plan go.
     pub(crate) fn stop(&mut self) {
-        self.guard.stop();
+        self.gate.stop();
         self.interrupt();
         self.tell(State::Stopped, Some(Rule::EmergencyStop));
     }
 
     /// Another robot process took over.
     pub(crate) fn publisher_changed(&mut self) {
-        self.guard.publisher_changed();
+        self.gate.publisher_changed();
         self.interrupt();
     }
 
@@ -171,7 +188,7 @@ impl Driver {
         sequence: i64,
         values: Vec<f64>,
     ) -> bool {
-        let taken = self.guard.observe_stamped(received, skew_secs, &values);
+        let taken = self.gate.observe(received, skew_secs, &values);
         match taken {
             Ok(()) => self.out.watch.observation(self.horizon.step(), &values[..self.observed_dim]),
             Err(Rule::StampSkew) => return false,
@@ -245,7 +262,7 @@ impl Driver {
                 self.planned = true;
                 let alarm = self.alarm.exceeded_by(&plan.confidence);
                 self.confidence = Some(PlanConfidence { figures: plan.confidence, alarm });
-                self.guard.alarm(alarm);
+                self.gate.alarm(alarm);
                 self.out.counters.add(Count::ConfidenceAlarm, u64::from(alarm));
                 self.out.counters.add(Count::CommitTooShort, u64::from(accepted.commit_too_short));
             }
@@ -276,13 +293,16 @@ impl Driver {
             None => Err(Missing::FirstPlan),
         };
         let begun = Instant::now();
-        let verdict = self.guard.tick(now, proposed);
+        let upcoming = self.horizon.upcoming().map(|action| action.0.as_slice());
+        let stepped = self.gate.step(now, proposed, upcoming);
         let guarded = begun.elapsed();
         self.timings.guard.record(guarded);
-        let (state, reason, sends) = (verdict.state, verdict.reason, verdict.command.is_some());
-        if let Some(command) = verdict.command {
+        let (state, reason, sends) = (stepped.state, stepped.reason, stepped.command.is_some());
+        if let Some(command) = stepped.command {
             let begun = Instant::now();
-            if !(self.out.send)(answers, command) {
+            if let Some(send) = &mut self.out.send
+                && !send(answers, command)
+            {
                 self.out.counters.add(Count::SendFailed, 1);
             }
             let sent = begun.elapsed();
@@ -311,9 +331,14 @@ impl Driver {
     fn send_onward(&mut self, now: Duration, state: State, sends: bool) {
         let Some(onward) = &mut self.out.onward else { return };
         let plan = match &self.seen {
-            Some(seen) if state == State::Run => {
-                foresee(self.guard.clone(), now, onward.period, &seen.values, self.horizon.upcoming())
-            }
+            Some(seen) if state == State::Run => match &self.gate {
+                Gate::Inline(guard) => {
+                    let guard = Guard::clone(guard);
+                    foresee(guard, now, onward.period, &seen.values, self.horizon.upcoming())
+                }
+                // Such a robot is sent what the guard's thread decides, and nothing ahead of it.
+                Gate::Fast(_) => Vec::new(),
+            },
             _ => Vec::new(),
         };
         if (sends || self.ahead) && !(onward.send)(&self.last_command, &plan) {
@@ -324,7 +349,9 @@ impl Driver {
 
     /// Sends the last command again, as the answer to the observation `sequence` that it answered.
     pub(crate) fn resend(&mut self, sequence: i64) {
-        if !(self.out.send)(Some(sequence), &self.last_command) {
+        if let Some(send) = &mut self.out.send
+            && !send(Some(sequence), &self.last_command)
+        {
             self.out.counters.add(Count::SendFailed, 1);
         }
     }
@@ -337,7 +364,7 @@ impl Driver {
         self.started = false;
         self.planned = false;
         self.confidence = None;
-        self.guard.alarm(false);
+        self.gate.alarm(false);
     }
 
     /// Hands the status over when it has changed or a second has passed.
@@ -356,9 +383,9 @@ impl Driver {
         let snapshot = Snapshot {
             state,
             reason: why.clone(),
-            counters: self.guard.counters().collect(),
-            log: self.guard.log().copied().collect(),
-            timings: self.timings.quantiles(),
+            counters: self.gate.counters(),
+            log: self.gate.log(),
+            timings: self.stage_timings(),
             confidence: self.confidence,
         };
         // A full queue is told again at the next tick.

@@ -16,8 +16,11 @@ mod driver;
 mod episode_log;
 mod error;
 mod events;
+mod fast_link;
+mod fast_loop;
 mod feature_message;
 mod follow;
+mod gate;
 mod guard;
 #[cfg(feature = "zenoh")]
 mod handshake;
@@ -48,6 +51,7 @@ mod schedule;
 mod serve;
 #[cfg(feature = "zenoh")]
 mod service;
+mod slot;
 mod status;
 mod timing;
 #[cfg(feature = "rerun")]

@@ -76,7 +76,7 @@ impl Lockstep {
     fn answer(&mut self, driver: &mut Driver, signals: &Signals, sequence: i64, finite: bool) {
         if finite {
             driver.step_observed();
-            if !driver.guard.is_stopped() && driver.plan_if_wanted(|_| 0) {
+            if !driver.gate.is_stopped() && driver.plan_if_wanted(|_| 0) {
                 driver.wait_for_plan();
             }
         }

@@ -227,6 +227,13 @@ impl RobotFile {
             if self.pace == Pace::Observation && command_hz != self.control_hz {
                 return Err("`command_hz` is `control_hz` in lockstep: one command an observation".into());
             }
+            let steps = |feature: &CommandedFeature| feature.mode == ActionMode::Delta;
+            if command_hz > self.control_hz && self.action.iter().any(steps) {
+                return Err(
+                    "`command_hz` above `control_hz` needs absolute actions: between deltas is nothing"
+                        .into(),
+                );
+            }
         }
         check_range("resume_after", f64::from(self.resume_after), 1.0, 1000.0)?;
         if self.observation.is_empty() || self.action.is_empty() {

@@ -17,6 +17,9 @@ use crate::describe::Description;
 use crate::driver::{Driver, Outlets, SendCommand};
 use crate::episode_log::{EpisodeLog, OnEpisode};
 use crate::events::{EVENTS_WAITING, Event, OnPlan, Signals, Watch};
+use crate::fast_link::Link;
+use crate::fast_loop::{FastLoop, FastThreads};
+use crate::gate::Gate;
 use crate::guard::{Guard, GuardConfig};
 use crate::handshake::meet_robot;
 use crate::inbox::{CONTROLLER, ROBOT, listen_to_estop, listen_to_heartbeats, listen_to_observations};
@@ -115,7 +118,6 @@ pub fn serve(
 
     let mut rules = GuardConfig::new(&robot, |name| position_of(&needed, name));
     rules.tighten(&low, &high);
-    let guard = Guard::with(rules);
 
     let watch = Watch {
         on_plan: options.on_plan.take(),
@@ -137,11 +139,15 @@ pub fn serve(
     let shown = watch.clone();
     let planner = Planner::start(policy, move |plan| show(plan, &chunks, &shown))?;
     let (snapshots, snapshots_due) = mpsc::channel(64);
+    let send = match &ros2 {
+        Some(line) => line.sender()?,
+        None => native_sender(&bus)?,
+    };
+    let dims = (numbers_of(&needed), 1.0 / robot.control_hz);
+    let (gate, send) = gate(rules, &robot, dims, (send, &signals, &bus))?;
+    let link = gate.fast_link().cloned();
     let outlets = Outlets {
-        send: match &ros2 {
-            Some(line) => line.sender()?,
-            None => native_sender(&bus)?,
-        },
+        send,
         onward: ros2.as_ref().map(Ros2Line::onward).transpose()?.flatten(),
         snapshots,
         log,
@@ -149,11 +155,15 @@ pub fn serve(
         counters: bus.counters.clone(),
     };
     let samples = Samples { chosen_from: options.samples.max(1), shown: options.fan_samples };
-    let driver = Driver::new(guard, planner, horizon, observed_dim, (samples, options.alarm), outlets);
+    let driver = Driver::new(gate, planner, horizon, observed_dim, (samples, options.alarm), outlets);
 
     let (_observations, begin) = listen(&bus, ros2.as_ref(), (&robot, &needed), &events, &signals)?;
     let wake = (signals.clone(), events.clone());
     let stopped = move || {
+        // The guard's own thread does not wait for the loop to hear of it.
+        if let Some(link) = &link {
+            link.stop.store(true, Ordering::Release);
+        }
         wake.0.estop.store(true, Ordering::Release);
         // A full queue wakes the loop as well.
         drop(wake.1.try_send(Event::Wake));
@@ -232,6 +242,23 @@ fn listen(
     Ok((subscribers, Box::new(begin)))
 }
 
+/// The guard beside the control loop, or above its rate on a thread of its own, which then sends.
+fn gate(
+    rules: GuardConfig,
+    robot: &RobotFile,
+    dims: (usize, f64),
+    (send, signals, bus): (SendCommand, &Arc<Signals>, &Bus),
+) -> Result<(Gate, Option<SendCommand>), RuntimeError> {
+    let guard = Guard::with(rules.clone());
+    if robot.command_hz() <= robot.control_hz {
+        return Ok((Gate::inline(guard), Some(send)));
+    }
+    let link = Arc::new(Link::new(rules.axes.len(), dims.0));
+    let fast = FastLoop::new(guard, link.clone(), signals.clone(), dims);
+    let threads = FastThreads::start(fast, send, bus.counters.clone())?;
+    Ok((Gate::fast(link, rules, threads), None))
+}
+
 /// Sends every command whole on `act/cmd`.
 fn native_sender(bus: &Bus) -> Result<SendCommand, RuntimeError> {
     let commands = bus.outlet("act/cmd", COMMAND)?;
@@ -277,6 +304,11 @@ fn position_of(needed: &[ObservedFeature], name: &str) -> Option<usize> {
     Some(needed[..at].iter().map(|feature| feature.shape.iter().product::<usize>()).sum())
 }
 
+/// How many numbers all of them have.
+fn numbers_of(needed: &[ObservedFeature]) -> usize {
+    needed.iter().map(|feature| feature.shape.iter().product::<usize>()).sum()
+}
+
 fn silence(robot: &RobotFile) -> Duration {
     match robot.pace {
         Pace::Clock => Duration::from_secs_f64(robot.staleness_secs()),
@@ -320,6 +352,7 @@ fn show(plan: &Plan, chunks: &Outlet, watch: &Watch) {
 
 fn report(driver: &Driver) -> ServeReport {
     let (commands, plans) = driver.totals();
-    let counters = driver.guard.counters().map(|(name, count)| (name.to_owned(), count.into())).collect();
-    ServeReport { commands, plans, counters, timings_ms: driver.timings.quantiles() }
+    let counters =
+        driver.gate.counters().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
+    ServeReport { commands, plans, counters, timings_ms: driver.stage_timings() }
 }

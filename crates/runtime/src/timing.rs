@@ -1,5 +1,6 @@
 //! How long things took, gathered without allocation.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,36 @@ pub struct Histogram {
     buckets: Vec<u64>,
     count: u64,
     max: Duration,
+}
+
+/// A histogram that one thread fills while others read it.
+#[derive(Debug)]
+pub struct SharedHistogram {
+    buckets: Box<[AtomicU64]>,
+    max_ns: AtomicU64,
+}
+
+impl Default for SharedHistogram {
+    fn default() -> Self {
+        let buckets = (0..STEPS * OCTAVES).map(|_| AtomicU64::new(0)).collect();
+        Self { buckets, max_ns: AtomicU64::new(0) }
+    }
+}
+
+impl SharedHistogram {
+    pub fn record(&self, duration: Duration) {
+        self.buckets[bucket(duration)].fetch_add(1, Ordering::Relaxed);
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.max_ns.fetch_max(ns, Ordering::Relaxed);
+    }
+
+    /// What it holds now.
+    pub fn quantiles(&self) -> Quantiles {
+        let buckets: Vec<u64> = self.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let count = buckets.iter().sum();
+        Histogram { buckets, count, max: Duration::from_nanos(self.max_ns.load(Ordering::Relaxed)) }
+            .quantiles()
+    }
 }
 
 /// What a histogram comes to, in milliseconds.

@@ -6,6 +6,7 @@ use nudge_control::ActionMode;
 use serde::{Deserialize, Serialize};
 
 use super::axis::TickLimits;
+use super::rules::Rule;
 use super::tool::ToolConfig;
 use crate::robot_file::{Pace, RobotFile};
 
@@ -80,6 +81,16 @@ impl GuardConfig {
             axis.low = axis.low.max(*low);
             axis.high = axis.high.min(*high).max(axis.low);
         }
+    }
+
+    /// The rule by which an observation stamped `skew_secs` ahead of the wall clock must not be planned from, if one says so.
+    pub(crate) fn refuses(&self, skew_secs: f64, observation: &[f64]) -> Option<Rule> {
+        let limit = self.stamp_skew_secs.unwrap_or(f64::INFINITY);
+        if skew_secs.is_nan() || skew_secs.abs() > limit {
+            return Some(Rule::StampSkew);
+        }
+        let finite = observation.iter().all(|value| value.is_finite());
+        (!finite).then_some(Rule::ObservationNotFinite)
     }
 
     pub(super) fn period(&self) -> Duration {

@@ -67,7 +67,7 @@ impl Log {
         self.counters[rule as usize]
     }
 
-    pub(super) fn lines(&self) -> impl Iterator<Item = &LogLine> {
+    pub(super) fn lines(&self) -> impl DoubleEndedIterator<Item = &LogLine> {
         self.lines.iter()
     }
 }

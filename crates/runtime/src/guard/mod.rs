@@ -145,14 +145,14 @@ impl Guard {
         skew_secs: f64,
         observation: &[f64],
     ) -> Result<(), Rule> {
-        let limit = self.config.stamp_skew_secs.unwrap_or(f64::INFINITY);
-        self.skewed = (skew_secs.is_nan() || skew_secs.abs() > limit) && self.on(Rule::StampSkew);
+        let refused = self.config.refuses(skew_secs, observation);
+        self.skewed = refused == Some(Rule::StampSkew) && self.on(Rule::StampSkew);
         if self.skewed {
             self.log.act(Rule::StampSkew);
             return Err(Rule::StampSkew);
         }
         self.seen_at = Some(now);
-        self.finite = observation.iter().all(|value| value.is_finite());
+        self.finite = refused.is_none();
         if !self.finite && self.on(Rule::ObservationNotFinite) {
             self.demand_fresh();
             return Err(Rule::ObservationNotFinite);
@@ -216,7 +216,7 @@ impl Guard {
     }
 
     /// When rules began and ceased to act, the last [`LOG_LINES`] of it, oldest first.
-    pub fn log(&self) -> impl Iterator<Item = &LogLine> {
+    pub fn log(&self) -> impl DoubleEndedIterator<Item = &LogLine> {
         self.log.lines()
     }
 

@@ -1,0 +1,474 @@
+//! The guard on its own thread, at the robot's rate: between two plans it follows a smooth path, and whatever becomes of
+//! the control loop, the planner or the bus, it brings the robot to rest.
+//!
+//! In a tick nothing is allocated and no lock is taken. Commands go through a ring to a sender, which may wait for the
+//! bus.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use nudge_control::{Interpolation, PathPoint};
+
+use crate::RuntimeError;
+use crate::counters::{Count, Counters};
+use crate::driver::SendCommand;
+use crate::events::Signals;
+use crate::fast_link::{Link, MOST_ACTIONS, Motion};
+use crate::guard::{Guard, Missing};
+
+/// Before a deadline the thread stays awake: a sleeping one is woken late by about as much.
+const AWAKE: Duration = Duration::from_micros(80);
+/// The sender looks for commands so often even when nobody wakes it.
+const SENDER_IDLE: Duration = Duration::from_millis(20);
+/// A stream of commands that has come at the rate goes on as it went for so many ticks without one.
+const TICKS_BRIDGED: u32 = 2;
+
+/// The guard, the path that it follows, and what it has last sent.
+pub(crate) struct FastLoop {
+    guard: Guard,
+    link: Arc<Link>,
+    signals: Arc<Signals>,
+    period: Duration,
+    path: Interpolation,
+    task: Task,
+    /// What was proposed last, and when.
+    proposal: Vec<f64>,
+    proposed_at: Duration,
+    /// How far the stream of commands went last.
+    way: Vec<f64>,
+    /// Where the next path begins.
+    seam: Vec<PathPoint>,
+    /// The last three commands, newest first, as many as belong together.
+    sent: [Vec<f64>; 3],
+    streak: usize,
+    commands: u64,
+    resets: u64,
+    changes: u64,
+    releases: u64,
+    observations: u64,
+    motions: u64,
+    observation_words: Vec<u64>,
+    motion_words: Vec<u64>,
+    observation: Vec<f64>,
+    actions: Vec<f64>,
+}
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Task {
+    Path,
+    /// The newest command of a stream, taken so many ticks ago; whether there was one before it to tell its way.
+    Stream {
+        age: u32,
+        steady: bool,
+    },
+    Nothing(Missing),
+}
+
+impl FastLoop {
+    /// `control_period_secs` is that of plans.
+    pub(crate) fn new(
+        guard: Guard,
+        link: Arc<Link>,
+        signals: Arc<Signals>,
+        (observed_dim, control_period_secs): (usize, f64),
+    ) -> Self {
+        let dim = link.dim;
+        Self {
+            period: Duration::from_secs_f64(guard.config().period_secs),
+            guard,
+            signals,
+            path: Interpolation::new(dim, MOST_ACTIONS, control_period_secs),
+            task: Task::Nothing(Missing::FirstPlan),
+            proposal: vec![0.0; dim],
+            proposed_at: Duration::ZERO,
+            way: vec![0.0; dim],
+            seam: vec![PathPoint::default(); dim],
+            sent: std::array::from_fn(|_| vec![0.0; dim]),
+            streak: 0,
+            commands: 0,
+            resets: 0,
+            changes: 0,
+            releases: 0,
+            observations: 0,
+            motions: 0,
+            observation_words: link.observation_words(observed_dim),
+            motion_words: link.motion_words(),
+            observation: vec![0.0; observed_dim],
+            actions: vec![0.0; MOST_ACTIONS * dim],
+            link,
+        }
+    }
+
+    /// One tick at `now`: the command, if there is one, is in the ring.
+    pub(crate) fn tick(&mut self, now: Duration) {
+        self.listen(now);
+        self.look_for_motion(now);
+        let proposed = self.propose(now);
+        let begun = Instant::now();
+        let verdict = self.guard.tick(now, proposed.map(|()| self.proposal.as_slice()));
+        let (state, reason, sends) = (verdict.state, verdict.reason, verdict.command.is_some());
+        if let Some(command) = verdict.command {
+            self.link.commands.push(command.iter().map(|value| value.to_bits()));
+            self.sent.rotate_right(1);
+            self.sent[0].copy_from_slice(command);
+            self.commands += 1;
+            self.streak += 1;
+        } else {
+            self.streak = 0;
+        }
+        self.link.guard.record(begun.elapsed());
+        let counters = self.guard.counters().map(|(_, count)| count);
+        let log = self.guard.log().copied();
+        self.link.tell((state, reason, sends), self.commands, &self.sent[0], counters, log);
+    }
+
+    /// What has happened since the last tick, the strictest last.
+    fn listen(&mut self, now: Duration) {
+        let resets = self.link.resets.load(Ordering::Acquire);
+        if std::mem::replace(&mut self.resets, resets) != resets {
+            self.guard.reset();
+            self.task = Task::Nothing(Missing::FirstPlan);
+        }
+        let changes = self.link.changes.load(Ordering::Acquire);
+        if std::mem::replace(&mut self.changes, changes) != changes {
+            self.guard.publisher_changed();
+        }
+        let newest = self.link.newest_observation(&mut self.observations, &mut self.observation_words);
+        if let Some((received, skew_secs)) = newest {
+            for (value, word) in self.observation.iter_mut().zip(&self.observation_words[3..]) {
+                *value = f64::from_bits(*word);
+            }
+            // What is refused is counted, and holds the robot in time.
+            let _refused = self.guard.observe_stamped(received, skew_secs, &self.observation);
+        }
+        if let Some(heartbeat) = self.signals.heartbeat_at() {
+            self.guard.heartbeat(heartbeat);
+        }
+        let asked = self.link.releases_asked.load(Ordering::Acquire);
+        if std::mem::replace(&mut self.releases, asked) != asked {
+            self.link.answer_release(asked, self.guard.release(now));
+        }
+        if self.link.stop.swap(false, Ordering::AcqRel) {
+            self.guard.stop();
+        }
+    }
+
+    fn look_for_motion(&mut self, now: Duration) {
+        if let Task::Stream { age, .. } = &mut self.task {
+            *age += 1;
+        }
+        let newest = self.link.newest_motion(&mut self.motions, &mut self.motion_words, &mut self.actions);
+        let Some(motion) = newest else { return };
+        self.task = match motion {
+            Motion::Plan(actions) => {
+                // The path goes on from the last command, which was given a tick ago.
+                let begins = if self.streak > 0 { self.proposed_at } else { now };
+                let period_secs = self.period.as_secs_f64();
+                for (number, seam) in self.seam.iter_mut().enumerate() {
+                    let followed = self.path.at(begins.as_secs_f64(), number);
+                    *seam = match followed.filter(|point| point.position == self.sent[0][number]) {
+                        Some(point) if self.streak > 0 => point,
+                        _ => from_differences(&self.sent, self.streak, number, period_secs),
+                    };
+                    if self.streak == 0 {
+                        seam.position = actions.get(number).copied().unwrap_or_default();
+                    }
+                }
+                self.path.begin(begins.as_secs_f64(), |number| self.seam[number], actions);
+                Task::Path
+            }
+            Motion::Command(action) => {
+                let steady = matches!(self.task, Task::Stream { age, .. } if age <= TICKS_BRIDGED + 1);
+                for (index, way) in self.way.iter_mut().enumerate() {
+                    *way = action[index] - self.proposal[index];
+                }
+                self.proposal.copy_from_slice(action);
+                Task::Stream { age: 0, steady }
+            }
+            Motion::Nothing(missing) => Task::Nothing(missing),
+        };
+        if self.task != Task::Path {
+            self.path.clear();
+        }
+    }
+
+    /// What is proposed for `now`, into `proposal`.
+    fn propose(&mut self, now: Duration) -> Result<(), Missing> {
+        self.proposed_at = now;
+        match self.task {
+            Task::Nothing(missing) => return Err(missing),
+            Task::Path => {
+                let at_secs = now.as_secs_f64();
+                if self.path.ends_secs().is_none_or(|ends| at_secs > ends + self.period.as_secs_f64()) {
+                    return Err(Missing::UsedUp);
+                }
+                for (number, value) in self.proposal.iter_mut().enumerate() {
+                    *value = self.path.at(at_secs, number).map_or(*value, |point| point.position);
+                }
+            }
+            Task::Stream { age: 0, .. } => {}
+            Task::Stream { age, steady } if age <= TICKS_BRIDGED => {
+                for (value, way) in self.proposal.iter_mut().zip(&self.way).filter(|_| steady) {
+                    *value += way;
+                }
+            }
+            Task::Stream { .. } => return Err(Missing::UsedUp),
+        }
+        Ok(())
+    }
+}
+
+/// Where the commands sent stand and go, by their differences.
+fn from_differences(sent: &[Vec<f64>; 3], streak: usize, number: usize, period_secs: f64) -> PathPoint {
+    let [one, two, three] = [sent[0][number], sent[1][number], sent[2][number]];
+    let acceleration = if streak > 2 { (one - 2.0 * two + three) / period_secs.powi(2) } else { 0.0 };
+    // The difference is the velocity half a tick ago.
+    let velocity = (one - two) / period_secs + acceleration * period_secs / 2.0;
+    PathPoint { position: one, velocity: if streak > 1 { velocity } else { 0.0 }, acceleration }
+}
+
+/// The guard's thread and the sender's.
+pub(crate) struct FastThreads {
+    link: Arc<Link>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl FastThreads {
+    /// Starts both; `send` runs on the sender's thread, and what it does not take is counted.
+    pub(crate) fn start(
+        fast: FastLoop,
+        mut send: SendCommand,
+        counters: Arc<Counters>,
+    ) -> Result<Self, RuntimeError> {
+        let link = fast.link.clone();
+        let sending = link.clone();
+        let sender = move || {
+            let mut words = vec![0; sending.dim];
+            let mut command = vec![0.0; sending.dim];
+            while !sending.end.load(Ordering::Relaxed) {
+                // Commands that are late already are not sent after each other in a burst.
+                while sending.commands.waiting() > LATE && sending.commands.pop(&mut words) {
+                    counters.add(Count::CommandDropped, 1);
+                }
+                if !sending.commands.pop(&mut words) {
+                    std::thread::park_timeout(SENDER_IDLE);
+                    continue;
+                }
+                command.iter_mut().zip(&words).for_each(|(value, word)| *value = f64::from_bits(*word));
+                let begun = Instant::now();
+                if !send(None, &command) {
+                    counters.add(Count::SendFailed, 1);
+                }
+                sending.publish.record(begun.elapsed());
+            }
+        };
+        let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
+            spawned.map_err(|problem| RuntimeError::Start { what: "the guard's threads", problem })
+        };
+        let mut threads = Self { link, threads: Vec::new() };
+        threads.threads.push(start("sender", Box::new(sender))?);
+        let wakes = threads.threads[0].thread().clone();
+        threads.threads.push(start("guard", Box::new(move || run(fast, &wakes)))?);
+        Ok(threads)
+    }
+}
+
+impl Drop for FastThreads {
+    fn drop(&mut self) {
+        self.link.end.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                eprintln!("a thread of the guard ended in a panic; this is a defect of Nudge");
+            }
+        }
+    }
+}
+
+/// More commands than this in the ring are late.
+const LATE: usize = 4;
+
+/// Ticks at absolute deadlines until the end.
+fn run(mut fast: FastLoop, sender: &Thread) {
+    let mut deadline = fast.signals.now();
+    while !fast.link.end.load(Ordering::Relaxed) {
+        let ahead = deadline.saturating_sub(fast.signals.now());
+        if ahead > AWAKE {
+            std::thread::sleep(ahead - AWAKE);
+        }
+        while fast.signals.now() < deadline {
+            std::hint::spin_loop();
+        }
+        let now = fast.signals.now();
+        fast.link.tick_jitter.record(now - deadline);
+        fast.tick(now);
+        sender.unpark();
+        deadline += fast.period;
+        // Periods that were missed whole are left out.
+        while deadline + fast.period < now {
+            deadline += fast.period;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::{GuardConfig, State};
+    use crate::robot_file::RobotFile;
+
+    /// A joint planned for at 10 Hz and commanded at 500 Hz.
+    const JOINT: &str = r#"
+        name = "joint"
+        prefix = "joint"
+        pace = "clock"
+        control_hz = 10.0
+        command_hz = 500.0
+        [session]
+        robot = {}
+        controller = {}
+        [[observation]]
+        name = "joint"
+        shape = [1]
+        [[action]]
+        name = "joint"
+        shape = [1]
+        limits = { low = [-2.0], high = [2.0] }
+        velocity = [3.0]
+        acceleration = [30.0]
+        jerk = [3000.0]
+        measured_by = "joint"
+    "#;
+
+    struct Bench {
+        fast: FastLoop,
+        link: Arc<Link>,
+        now: Duration,
+        sent: Vec<f64>,
+    }
+
+    const TICK: Duration = Duration::from_millis(2);
+
+    impl Bench {
+        fn new() -> Self {
+            let robot = RobotFile::parse(JOINT).unwrap();
+            let config = GuardConfig::new(&robot, |_| Some(0));
+            let link = Arc::new(Link::new(1, 1));
+            let signals = Arc::new(Signals::new());
+            let fast = FastLoop::new(Guard::with(config), link.clone(), signals, (1, 0.1));
+            Self { fast, link, now: Duration::from_secs(1), sent: Vec::new() }
+        }
+
+        /// Ticks, observing before each.
+        fn run(&mut self, ticks: u32) -> (State, Option<crate::guard::Rule>) {
+            for _ in 0..ticks {
+                self.now += TICK;
+                self.link.observe(self.now, 0.0, &[self.sent.last().copied().unwrap_or(0.0)]);
+                self.fast.tick(self.now);
+                let mut word = [0];
+                while self.link.commands.pop(&mut word) {
+                    self.sent.push(f64::from_bits(word[0]));
+                }
+            }
+            let told = self.link.told().unwrap();
+            (told.state, told.reason)
+        }
+
+        /// The greatest n-th difference of all sent, in units per second to the n.
+        fn rate(&self, order: u32) -> f64 {
+            let mut values = self.sent.clone();
+            for _ in 0..order {
+                values = values.windows(2).map(|pair| (pair[1] - pair[0]) / 0.002).collect();
+            }
+            values.iter().fold(0.0, |most, value| most.max(value.abs()))
+        }
+    }
+
+    fn wave(step: u32) -> f64 {
+        0.3 * (f64::from(step) * 0.3).sin()
+    }
+
+    #[test]
+    fn plans_at_ten_hertz_become_a_smooth_stream_through_every_action() {
+        let mut bench = Bench::new();
+        for step in 0..40 {
+            let plan: Vec<f64> = (step..step + 6).map(wave).collect();
+            bench.link.move_on(Motion::Plan(&plan));
+            // The control loop's ticks jitter by one of the guard's.
+            assert_eq!(bench.run(if step % 3 == 0 { 51 } else { 50 }).0, State::Run);
+        }
+        let nearest =
+            |place: f64| bench.sent.iter().map(|value| (value - place).abs()).fold(f64::INFINITY, f64::min);
+        for step in 5..39 {
+            assert!(nearest(wave(step)) < 2e-3, "step {step}: {}", nearest(wave(step)));
+        }
+        // It begins at rest, and is on its way soon. The wave itself: 0.9 /s, 2.7 /s², 8.1 /s³; quintics between its points stay near that, and a staircase would
+        // reach every limit.
+        bench.sent.drain(..400);
+        let rates = [bench.rate(1), bench.rate(2), bench.rate(3)];
+        println!("velocity, acceleration, jerk: {rates:?}");
+        assert!(rates[0] < 1.5 && rates[1] < 12.0 && rates[2] < 1500.0, "{rates:?}");
+    }
+
+    #[test]
+    fn a_control_loop_that_falls_silent_leaves_a_robot_at_rest_at_the_end_of_its_plan() {
+        let mut bench = Bench::new();
+        bench.link.move_on(Motion::Plan(&[0.0, 0.02, 0.04, 0.06, 0.08]));
+        assert_eq!(bench.run(200).0, State::Run);
+        assert_eq!(bench.run(100), (State::Hold, Some(crate::guard::Rule::PlanUsedUp)));
+        let rest = *bench.sent.last().unwrap();
+        assert!((rest - 0.08).abs() < 1e-6, "{rest}");
+        bench.run(100);
+        assert_eq!(*bench.sent.last().unwrap(), rest);
+        assert!(bench.rate(2) <= 30.0 * (1.0 + 1e-6) && bench.rate(3) <= 3000.0 * (1.0 + 1e-3));
+    }
+
+    #[test]
+    fn a_stream_of_commands_is_bridged_for_two_ticks_and_then_slowed_down() {
+        let mut bench = Bench::new();
+        for tick in 0..400 {
+            bench.link.move_on(Motion::Command(&[0.001 * f64::from(tick)]));
+            // Every tenth command is late by a tick, and so comes with the next.
+            bench.run(if tick % 10 == 9 { 0 } else { 1 });
+        }
+        assert_eq!(bench.run(3).0, State::Run);
+        assert_eq!(bench.run(1), (State::Hold, Some(crate::guard::Rule::PlanUsedUp)));
+        bench.run(300);
+        let rest = *bench.sent.last().unwrap();
+        bench.run(10);
+        assert_eq!(*bench.sent.last().unwrap(), rest);
+        assert!(bench.rate(2) <= 30.0 * (1.0 + 1e-6) && bench.rate(3) <= 3000.0 * (1.0 + 1e-3));
+    }
+
+    #[test]
+    fn a_stop_latches_until_a_release_with_fresh_observations_and_a_reset_begins_at_the_measured_place() {
+        let mut bench = Bench::new();
+        bench.link.move_on(Motion::Plan(&[0.5, 1.0]));
+        bench.run(50);
+        bench.link.stop.store(true, Ordering::Release);
+        let sent = bench.sent.len();
+        assert_eq!(bench.run(1).0, State::Stopped);
+        bench.link.releases_asked.store(1, Ordering::Release);
+        bench.run(1);
+        assert!(bench.link.release_answer(1).unwrap().is_err());
+        bench.run(3);
+        assert_eq!(bench.sent.len(), sent);
+        bench.link.releases_asked.store(2, Ordering::Release);
+        bench.run(1);
+        assert_eq!(bench.link.release_answer(2), Some(Ok(())));
+        bench.link.resets.fetch_add(1, Ordering::Release);
+        let place = *bench.sent.last().unwrap();
+        assert_eq!(bench.run(1).0, State::Ready);
+        assert_eq!(*bench.sent.last().unwrap(), place);
+        // What was seen before a reset counts no longer.
+        bench.link.observe(bench.now, 0.0, &[9.0]);
+        bench.link.resets.fetch_add(1, Ordering::Release);
+        bench.now += TICK;
+        bench.fast.tick(bench.now);
+        assert_eq!(bench.link.told().unwrap().state, State::Init);
+    }
+}

@@ -125,7 +125,7 @@ impl FastLoop {
         self.link.tell((state, reason, sends), self.commands, &self.sent[0], counters, log);
     }
 
-    /// What has happened since the last tick, the strictest last.
+    /// What has happened since the last tick.
     fn listen(&mut self, now: Duration) {
         let resets = self.link.resets.load(Ordering::Acquire);
         if std::mem::replace(&mut self.resets, resets) != resets {
@@ -147,12 +147,13 @@ impl FastLoop {
         if let Some(heartbeat) = self.signals.heartbeat_at() {
             self.guard.heartbeat(heartbeat);
         }
+        // Before a release, which such a stop refuses.
+        if self.link.stop.swap(false, Ordering::AcqRel) {
+            self.guard.stop();
+        }
         let asked = self.link.releases_asked.load(Ordering::Acquire);
         if std::mem::replace(&mut self.releases, asked) != asked {
             self.link.answer_release(asked, self.guard.release(now));
-        }
-        if self.link.stop.swap(false, Ordering::AcqRel) {
-            self.guard.stop();
         }
     }
 

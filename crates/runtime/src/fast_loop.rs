@@ -147,6 +147,7 @@ impl FastLoop {
         if let Some(heartbeat) = self.signals.heartbeat_at() {
             self.guard.heartbeat(heartbeat);
         }
+        self.guard.alarm(self.link.alarm.load(Ordering::Acquire));
         // Before a release, which such a stop refuses.
         if self.link.stop.swap(false, Ordering::AcqRel) {
             self.guard.stop();

@@ -209,6 +209,8 @@ fn robot_file(path: Option<&Path>, task: &TaskConfig) -> Result<RobotFile> {
             mode: feature.mode,
             limits: feature.limits,
             velocity: None,
+            acceleration: None,
+            jerk: None,
             measured_by: None,
             topic: None,
             message: None,

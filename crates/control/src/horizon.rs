@@ -82,10 +82,10 @@ pub struct RecedingHorizon {
     episode_seed: u64,
     step: u64,
     history: VecDeque<Observation>,
-    /// The newest plan's actions still to be executed, the first of them at `step`.
+    /// The actions still to be executed, the first of them at `step`.
     plan: VecDeque<Action>,
-    /// Those of plans before it, oldest first, where plans are ensembled.
-    older: Vec<VecDeque<Action>>,
+    /// The plans that they are the mean of, oldest first, where plans are ensembled.
+    ensembled: Vec<ActionChunk>,
     /// The step at which the newest plan has executed its part.
     due: u64,
     /// Whether a plan has come since the history began.
@@ -126,7 +126,7 @@ impl RecedingHorizon {
             step: 0,
             history: VecDeque::with_capacity(horizon.observed),
             plan: VecDeque::with_capacity(length),
-            older: Vec::new(),
+            ensembled: Vec::new(),
             due: 0,
             planned: false,
             asked: None,
@@ -153,7 +153,7 @@ impl RecedingHorizon {
     pub fn forget(&mut self) {
         self.history.clear();
         self.plan.clear();
-        self.older.clear();
+        self.ensembled.clear();
         self.planned = false;
         self.asked = None;
     }
@@ -170,10 +170,10 @@ impl RecedingHorizon {
 
     /// Steps from this one on for which there is an action.
     pub fn remaining(&self) -> usize {
-        self.older.iter().map(VecDeque::len).fold(self.plan.len(), usize::max)
+        self.plan.len()
     }
 
-    /// The newest plan's actions from this step on.
+    /// What will be done from this step on, until another plan takes over.
     pub fn upcoming(&self) -> impl ExactSizeIterator<Item = &Action> {
         self.plan.iter()
     }
@@ -228,12 +228,16 @@ impl RecedingHorizon {
         if passed >= length {
             return Err(ReceiveError::AllPassed { first_step: chunk.first_step, length, step: self.step });
         }
-        if matches!(self.seam, Seam::Ensemble { .. }) && !self.plan.is_empty() {
-            self.older.push(std::mem::take(&mut self.plan));
-        }
+        let first_step = chunk.first_step;
         self.plan.clear();
-        self.plan.extend(chunk.actions.into_iter().skip(passed));
-        self.due = chunk.first_step + length.min(self.horizon.executed) as u64;
+        if let Seam::Ensemble { weight } = self.seam {
+            self.ensembled.retain(|plan| plan.first_step + plan.actions.len() as u64 > self.step);
+            self.ensembled.push(chunk);
+            self.plan.extend(ensemble(&self.ensembled, self.step, weight));
+        } else {
+            self.plan.extend(chunk.actions.into_iter().skip(passed));
+        }
+        self.due = first_step + length.min(self.horizon.executed) as u64;
         self.planned = true;
         let commit_too_short = self.max_committed > 0 && asked.executed > asked.committed;
         Ok(Accepted { passed, commit_too_short })
@@ -244,14 +248,10 @@ impl RecedingHorizon {
         self.asked = None;
     }
 
-    /// This step's action, and the end of the step. `None` when all plans are used up: the robot must hold.
+    /// This step's action, and the end of the step. `None` when the plan is used up: the robot must hold.
     pub fn next_action(&mut self) -> Option<Action> {
         self.step += 1;
-        let newest = self.plan.pop_front();
-        let action = match self.seam {
-            Seam::Ensemble { weight } => ensemble(&mut self.older, newest, weight),
-            Seam::Switch | Seam::Continue => newest,
-        };
+        let action = self.plan.pop_front();
         if let Some(asked) = &mut self.asked {
             asked.executed += usize::from(action.is_some());
         }

@@ -1,10 +1,8 @@
 //! How a new plan takes over from the present one.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
-use crate::Action;
+use crate::{Action, ActionChunk};
 
 /// What becomes of the present plan when a new one comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,16 +27,20 @@ impl Seam {
     pub const ENSEMBLE: Self = Self::Ensemble { weight: 0.01 };
 }
 
-/// The mean of this step's actions: the first of each of the `older` plans, oldest first, and the `newest` plan's. Plans
-/// that are used up go.
-pub(crate) fn ensemble(
-    older: &mut Vec<VecDeque<Action>>,
-    newest: Option<Action>,
-    weight: f64,
-) -> Option<Action> {
+/// The mean of `plans`, oldest first, for each step from `step` on: of those that have an action for it.
+pub(crate) fn ensemble(plans: &[ActionChunk], step: u64, weight: f64) -> impl Iterator<Item = Action> {
+    let end = plans.iter().map(|plan| plan.first_step + plan.actions.len() as u64).max().unwrap_or(step);
+    (step..end).map_while(move |step| {
+        let action = |plan: &ActionChunk| {
+            plan.actions.get(usize::try_from(step.checked_sub(plan.first_step)?).ok()?).cloned()
+        };
+        mean(plans.iter().filter_map(action), weight)
+    })
+}
+
+fn mean(actions: impl Iterator<Item = Action>, weight: f64) -> Option<Action> {
     let mut weights = 0.0;
     let mut mean: Option<Action> = None;
-    let actions = older.iter_mut().filter_map(VecDeque::pop_front).chain(newest);
     for (age, action) in actions.enumerate() {
         let own = (-weight * age as f64).exp();
         weights += own;
@@ -50,7 +52,6 @@ pub(crate) fn ensemble(
             *mean += (number - *mean) * own / weights;
         }
     }
-    older.retain(|plan| !plan.is_empty());
     mean
 }
 
@@ -60,16 +61,18 @@ mod tests {
 
     #[test]
     fn the_mean_is_weighted_from_the_oldest_plan_on() {
-        let plan = |numbers: &[f64]| numbers.iter().map(|number| Action(vec![*number, 7.0])).collect();
-        let mut older: Vec<VecDeque<Action>> = vec![plan(&[1.0]), plan(&[2.0, 5.0])];
-        let mean = ensemble(&mut older, Some(Action(vec![4.0, 7.0])), 0.5).unwrap();
+        let plan = |first_step: u64, numbers: &[f64]| ActionChunk {
+            first_step,
+            actions: numbers.iter().map(|number| Action(vec![*number, 7.0])).collect(),
+        };
+        let plans = [plan(2, &[9.0, 9.0, 1.0]), plan(3, &[9.0, 2.0, 5.0]), plan(4, &[4.0])];
+        let means: Vec<Action> = ensemble(&plans, 4, 0.5).collect();
         let [w0, w1, w2] = [0.0_f64, -0.5, -1.0].map(f64::exp);
         let expected = (1.0 * w0 + 2.0 * w1 + 4.0 * w2) / (w0 + w1 + w2);
-        assert!((mean.0[0] - expected).abs() < 1e-12, "{mean:?}");
-        assert_eq!(mean.0[1], 7.0, "plans that agree are followed to the bit");
-        assert_eq!(older.len(), 1, "a plan that is used up goes");
-        assert_eq!(ensemble(&mut older, None, 0.5), Some(Action(vec![5.0, 7.0])));
-        assert_eq!(ensemble(&mut older, None, 0.5), None);
+        assert!((means[0].0[0] - expected).abs() < 1e-12, "{means:?}");
+        assert!(means.iter().all(|mean| mean.0[1] == 7.0), "plans that agree are followed to the bit");
+        assert_eq!(means[1..], [Action(vec![5.0, 7.0])], "one plan alone is followed to its end");
+        assert_eq!(ensemble(&plans, 6, 0.5).count(), 0);
     }
 
     #[test]

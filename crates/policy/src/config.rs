@@ -84,6 +84,33 @@ pub struct PolicyConfig {
     /// How features are normalised, where not by their least and greatest value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub normalization: Vec<Normalization>,
+    /// Plans are learned as what follows actions that are executed already. Not at all if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<PrefixConfig>,
+}
+
+/// Training-time action conditioning for real-time chunking (Black et al. 2025, arXiv 2512.05964): of every training window
+/// the first actions from the newest observation on, a number drawn uniformly from `0..=max_steps`, stay clean and are not
+/// learned, so that a plan may begin with given ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrefixConfig {
+    /// 1..=Tp - To: one action at least is left to plan.
+    pub max_steps: usize,
+}
+
+impl PrefixConfig {
+    fn check(self, horizon: Horizon) -> Result<(), String> {
+        let room = horizon.predicted.saturating_sub(horizon.observed);
+        if !(1..=room).contains(&self.max_steps) {
+            return Err(format!(
+                "`policy.prefix.max_steps` is {}, not in 1..={room}: of {} predicted steps with {} observed, one at least \
+                 is left to plan",
+                self.max_steps, horizon.predicted, horizon.observed
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// The denoiser's architecture.
@@ -203,6 +230,7 @@ impl TrainConfig {
 impl PolicyConfig {
     pub(crate) fn check(&self, interface: &Interface) -> Result<(), String> {
         self.horizon.check()?;
+        self.prefix.map_or(Ok(()), |prefix| prefix.check(self.horizon))?;
         References::new(&self.relative, interface)?;
         Angles::check(&self.angles, interface)?;
         Normalization::check(&self.normalization, interface)?;

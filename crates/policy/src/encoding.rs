@@ -36,7 +36,16 @@ impl Encoding {
         self.references.hide(&mut condition[before..]);
     }
 
-    /// The actions of consecutive `rows` of the network's, in physical units, when `newest` is what was last observed.
+    /// Writes an action as the network has it, when `newest` is what was last observed: the inverse of [`act`](Self::act).
+    pub fn commit(&self, action: &[f64], normalizer: &Normalizer, newest: &[f64], row: &mut [f32]) {
+        let mut action = action.to_vec();
+        self.references.subtract(&mut action, newest);
+        let numbers = normalizer.normalise(self.acted.encode(action));
+        row.iter_mut().zip(numbers).for_each(|(to, number)| *to = number);
+    }
+
+    /// The actions of consecutive `rows` of the network's, in physical units, behind those that are there already, when
+    /// `newest` is what was last observed.
     ///
     /// An angle that is relative to an observed one comes out within half a turn of it. Any other is taken within the
     /// action's limits, where it can be: the first one nearest to their middle, each later one to the one before it.
@@ -45,8 +54,8 @@ impl Encoding {
         rows: impl Iterator<Item = &'a [f32]>,
         normalizer: &Normalizer,
         newest: &[f64],
+        mut actions: Vec<Vec<f64>>,
     ) -> Vec<Vec<f64>> {
-        let mut actions: Vec<Vec<f64>> = Vec::with_capacity(rows.size_hint().0);
         for row in rows {
             let mut action = Vec::with_capacity(self.limits.len());
             action.extend(self.acted.decode(normalizer.unnormalise(row.iter().copied())));
@@ -139,7 +148,7 @@ mod tests {
         {
             let (encoding, normalizer) = encoding(limits, false);
             let rows = rows(&encoding, &normalizer, &headings);
-            let actions = encoding.act(rows.iter().map(Vec::as_slice), &normalizer, &[0.0; 3]);
+            let actions = encoding.act(rows.iter().map(Vec::as_slice), &normalizer, &[0.0; 3], Vec::new());
             for (action, expected) in actions.iter().zip(expected) {
                 assert!((action[0] - 0.5).abs() < 1e-6, "{actions:?}");
                 assert!((action[1] - expected).abs() < 1e-6, "{limits:?}: {actions:?}, not {expected}");
@@ -152,7 +161,8 @@ mod tests {
         let (encoding, normalizer) = encoding((-9.0, 9.0), true);
         let rows = rows(&encoding, &normalizer, &[0.2, -0.3]);
         for observed in [1.0, 3.1, 1.0 + TAU, -7.0] {
-            let actions = encoding.act(rows.iter().map(Vec::as_slice), &normalizer, &[0.0, observed, 0.0]);
+            let actions =
+                encoding.act(rows.iter().map(Vec::as_slice), &normalizer, &[0.0, observed, 0.0], Vec::new());
             assert!((actions[0][1] - (observed + 0.2)).abs() < 1e-6, "{actions:?}");
             assert!((actions[1][1] - (observed - 0.3)).abs() < 1e-6, "{actions:?}");
         }
@@ -161,6 +171,23 @@ mod tests {
         let plain = Normalizer { low: vec![-1.0; 4], high: vec![1.0; 4] };
         encoding.see(&[0.7, 1.0, 0.9], &plain, &mut seen);
         assert_eq!(seen, [0.0, 0.0, 0.0, 0.9]);
+    }
+
+    #[test]
+    fn a_heading_goes_on_from_the_turn_that_is_committed() {
+        let (encoding, normalizer) = encoding((-9.0, 9.0), false);
+        let rows = rows(&encoding, &normalizer, &[0.2, 0.3]);
+        let committed = vec![0.5, TAU + 0.1];
+        let mut row = [0.0; 3];
+        encoding.commit(&committed, &normalizer, &[0.0; 3], &mut row);
+        let back = encoding.act([&row[..]].into_iter(), &normalizer, &[0.0; 3], Vec::new());
+        assert!((back[0][1] - 0.1).abs() < 1e-6, "{back:?}");
+        let actions =
+            encoding.act(rows.iter().map(Vec::as_slice), &normalizer, &[0.0; 3], vec![committed.clone()]);
+        assert_eq!(actions[0], committed);
+        for (action, expected) in actions[1..].iter().zip([TAU + 0.2, TAU + 0.3]) {
+            assert!((action[1] - expected).abs() < 1e-6, "{actions:?}");
+        }
     }
 
     #[test]

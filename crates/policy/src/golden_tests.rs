@@ -10,7 +10,7 @@ use safetensors::tensor::Dtype;
 use crate::checkpoint::weights_from;
 use crate::config::{EmaConfig, OptimizerConfig, TrainingConfig};
 use crate::data::Batch;
-use crate::engine::{CpuEngine, HostNetwork, PlanEngine, Precision};
+use crate::engine::{Asked, CpuEngine, HostNetwork, PlanEngine, Precision};
 use crate::kernels::Kernels;
 use crate::optimizer::{ema_decay, learning_rate};
 use crate::parameters::{ParameterList, Weights, host};
@@ -171,8 +171,14 @@ fn schedules_timesteps_and_noising_agree_with_diffusers() {
         [("leading", Spacing::Leading), ("trailing", Spacing::Trailing), ("linspace", Spacing::Linspace)]
     {
         for steps in [1, 4, 8, 10, 15, 16, 50, 100] {
-            let sampler =
-                SamplerConfig::Ddim { steps, eta: 0.0, clip: true, spacing, renoise_clipped: false };
+            let sampler = SamplerConfig::Ddim {
+                steps,
+                eta: 0.0,
+                clip: true,
+                spacing,
+                renoise_clipped: false,
+                hurried_steps: None,
+            };
             let want = golden.indices(&format!("timesteps.{name}.n{steps}"));
             assert_eq!(sampler.timesteps(100), want, "{name} {steps}");
         }
@@ -262,7 +268,14 @@ fn every_sampler_step_agrees_with_diffusers() {
         let sampler = match parts[0] {
             "ddim" => {
                 let eta = if parts[4] == "eta1" { 1.0 } else { 0.0 };
-                SamplerConfig::Ddim { steps, eta, clip, spacing, renoise_clipped: parts.len() == 6 }
+                SamplerConfig::Ddim {
+                    steps,
+                    eta,
+                    clip,
+                    spacing,
+                    renoise_clipped: parts.len() == 6,
+                    hurried_steps: None,
+                }
             }
             _ => {
                 let large = parts[4] == "fixed_large";
@@ -323,7 +336,7 @@ fn plans_of_the_cpu_engine_agree_with_pytorch() {
             engine.set_steps(&sampler.steps_of(&cosine(), Objective::Epsilon)).unwrap();
             let mut sample = vec![0.0; 96];
             let noise = [golden.f32("x_T"), golden.f32("noise")].concat();
-            engine.plan(&golden.f32("global_cond"), &noise, &mut sample).unwrap();
+            engine.plan(Asked::new(&golden.f32("global_cond"), &noise), &mut sample).unwrap();
             let want = &golden.tensors[&format!("cps{}.{name}.final", u8::from(scale))];
             close(name, &sample, want, 1e-4, 0.0);
         }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! demonstrations -> normaliser -> windows -> batches [B, To * Do], [B, Tp, Da] -> loss -> AdamW -> average -> checkpoint
-//! checkpoint -> DiffusionPolicy: plan requests -> DDIM or DDPM -> action chunks [Ta, Da]
+//! checkpoint -> DiffusionPolicy: plan requests -> DDIM or DDPM -> action chunks [Tp - To + 1, Da]
 //! ```
 
 mod angles;
@@ -12,6 +12,7 @@ mod augmentation;
 pub mod bench;
 mod checkpoint;
 mod config;
+mod continuation;
 #[cfg(feature = "cuda-kernels")]
 mod cuda;
 #[cfg(feature = "cuda-kernels")]
@@ -35,6 +36,7 @@ mod ranges;
 mod relative;
 mod resume;
 mod sampler;
+mod sampling;
 mod schedule;
 mod train;
 mod unet;
@@ -45,8 +47,9 @@ pub use augmentation::{Mirror, Scale, Symmetry};
 pub use checkpoint::{Manifest, Trained};
 pub use config::{
     DEFAULT_MEMORY_MIB, DataConfig, EmaConfig, FeatureSource, NetworkConfig, OptimizerConfig, PolicyConfig,
-    TrainConfig, TrainingConfig,
+    PrefixConfig, TrainConfig, TrainingConfig,
 };
+pub use continuation::Continuation;
 pub use device::DeviceChoice;
 pub use diffusion::DiffusionPolicy;
 pub use engine::{PlanOptions, Precision};

@@ -3,7 +3,7 @@
 //! Where a robot is sent depends on where it is: a policy that predicts the way to go from the tool's last observed position
 //! moves with the scene, and learns from fewer demonstrations (the relative trajectories of UMI, Chi et al. 2024).
 
-use std::ops::Range;
+use std::ops::{Range, SubAssign};
 
 use nudge_control::Interface;
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ impl References {
     }
 
     /// Takes the reference from one action.
-    pub fn subtract(&self, action: &mut [f32], observation: &[f32]) {
+    pub fn subtract<T: Copy + SubAssign>(&self, action: &mut [T], observation: &[T]) {
         self.pairs.iter().for_each(|(index, seen)| action[*index] -= observation[*seen]);
     }
 

@@ -47,6 +47,9 @@ pub enum SamplerConfig {
         /// Derive the noise anew from the clipped estimate (Glide; `use_clipped_model_output` in `diffusers`).
         #[serde(default)]
         renoise_clipped: bool,
+        /// Steps of a plan that is late already: at least 4, and fewer than `steps`. As many as ever if not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hurried_steps: Option<usize>,
     },
     /// Ho et al. 2020, algorithm 2, also over fewer steps.
     Ddpm {
@@ -60,6 +63,9 @@ pub enum SamplerConfig {
     },
 }
 
+/// Fewer steps than these are another policy, not a hurried one.
+const LEAST_HURRIED_STEPS: usize = 4;
+
 fn yes() -> bool {
     true
 }
@@ -67,7 +73,8 @@ fn yes() -> bool {
 impl SamplerConfig {
     /// DDIM as the literature runs it: deterministic, clipped.
     pub fn ddim(steps: usize) -> Self {
-        Self::Ddim { steps, eta: 0.0, clip: true, spacing: Spacing::Leading, renoise_clipped: false }
+        let (spacing, renoise_clipped, hurried_steps) = (Spacing::Leading, false, None);
+        Self::Ddim { steps, eta: 0.0, clip: true, spacing, renoise_clipped, hurried_steps }
     }
 
     /// DDPM as the literature runs it: small variance, clipped.
@@ -86,7 +93,25 @@ impl SamplerConfig {
             Self::Ddim { eta, .. } if !(0.0..=1.0).contains(eta) => {
                 Err(format!("`sampler.eta` is {eta}, not in 0..=1"))
             }
+            Self::Ddim { steps, hurried_steps: Some(hurried), .. }
+                if !(LEAST_HURRIED_STEPS..*steps).contains(hurried) =>
+            {
+                Err(format!(
+                    "`sampler.hurried_steps` is {hurried}, not in {LEAST_HURRIED_STEPS}..{steps}: at least \
+                     {LEAST_HURRIED_STEPS}, and fewer than `steps`"
+                ))
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// The sampler of a plan that is late already, where there is one.
+    pub(crate) fn hurried(self) -> Option<Self> {
+        match self {
+            Self::Ddim { eta, clip, spacing, renoise_clipped, hurried_steps: Some(steps), .. } => {
+                Some(Self::Ddim { steps, eta, clip, spacing, renoise_clipped, hurried_steps: None })
+            }
+            _ => None,
         }
     }
 
@@ -188,7 +213,8 @@ impl SamplerConfig {
             }
         };
         let clean = if clip { [clean.0, clean.1] } else { [0.0; 2] };
-        SamplerStep { timestep: visit.timestep, clean, of_clean, of_x, of_output, deviation }
+        let kept = [factors.0, factors.1];
+        SamplerStep { timestep: visit.timestep, clean, of_clean, of_x, of_output, deviation, kept }
     }
 }
 
@@ -204,6 +230,9 @@ pub(crate) struct SamplerStep {
     pub of_output: f64,
     /// 0 where no noise is drawn.
     pub deviation: f64,
+    /// Factors of clean value and noise in rows of the sample that are kept, as the network sees them: those of the timestep
+    /// (inpainting: Lugmayr et al. 2022, Janner et al. 2022), or clean where it was trained so.
+    pub kept: [f64; 2],
 }
 
 /// How often a plan of these steps draws noise: to begin with, and in every step with a deviation.
@@ -265,8 +294,14 @@ mod tests {
                 (10, Spacing::Leading),
                 (100, Spacing::Leading),
             ] {
-                let sampler =
-                    SamplerConfig::Ddim { steps, eta: 0.0, clip: true, spacing, renoise_clipped: false };
+                let sampler = SamplerConfig::Ddim {
+                    steps,
+                    eta: 0.0,
+                    clip: true,
+                    spacing,
+                    renoise_clipped: false,
+                    hurried_steps: None,
+                };
                 let first = schedule.signal_and_noise(sampler.timesteps(100)[0]);
                 let x = clean.clone() * first.0 + noise.clone() * first.1;
                 let oracle = |_: Tensor<3>, timestep: usize| {
@@ -294,6 +329,7 @@ mod tests {
             clip: true,
             spacing: Spacing::Leading,
             renoise_clipped,
+            hurried_steps: None,
         };
         for sampler in [ddim(false), ddim(true), SamplerConfig::ddpm(100)] {
             let first = schedule.signal_and_noise(sampler.timesteps(100)[0]);
@@ -318,6 +354,14 @@ mod tests {
     #[test]
     fn step_counts_and_eta_out_of_range_are_refused() {
         let schedule = schedule();
+        let hurried = |steps, hurried| SamplerConfig::Ddim {
+            steps,
+            eta: 0.0,
+            clip: true,
+            spacing: Spacing::Leading,
+            renoise_clipped: false,
+            hurried_steps: Some(hurried),
+        };
         for (sampler, field) in [
             (SamplerConfig::ddim(0), "steps"),
             (SamplerConfig::ddpm(101), "steps"),
@@ -328,12 +372,17 @@ mod tests {
                     clip: true,
                     spacing: Spacing::Leading,
                     renoise_clipped: false,
+                    hurried_steps: None,
                 },
                 "eta",
             ),
+            (hurried(10, 3), "hurried_steps"),
+            (hurried(10, 10), "hurried_steps"),
         ] {
             assert!(sampler.check(&schedule).unwrap_err().contains(field));
         }
         assert!(SamplerConfig::ddim(100).check(&schedule).is_ok());
+        assert!(hurried(10, 4).check(&schedule).is_ok());
+        assert_eq!(hurried(10, 5).hurried(), Some(SamplerConfig::ddim(5)));
     }
 }

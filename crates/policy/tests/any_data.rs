@@ -91,7 +91,9 @@ fn trained(config: &TrainConfig, data: &Path, out: &Path) -> (TrainReport, Vec<f
 fn plan(policy: &mut DiffusionPolicy, before: [f64; 2], newest: [f64; 2]) -> Vec<Vec<f64>> {
     let window = ObservationWindow([before, newest].map(|seen| Observation(seen.to_vec())).to_vec());
     let request = PlanRequest { step: 1, window, committed: Vec::new(), hurried: false, noise_seed: 1 };
-    policy.predict(&[request]).unwrap().remove(0).actions.into_iter().map(|action| action.0).collect()
+    let executed = policy.horizon().executed;
+    let chunk = policy.predict(&[request]).unwrap().remove(0);
+    chunk.actions.into_iter().take(executed).map(|action| action.0).collect()
 }
 
 fn both(kind: NormalizationKind) -> Vec<Normalization> {

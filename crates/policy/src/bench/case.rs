@@ -8,9 +8,10 @@ use serde_json::json;
 
 use crate::checkpoint::{Manifest, Named, serialize_tensors};
 use crate::config::NetworkConfig;
-use crate::diffusion::{DiffusionPolicy, noise};
+use crate::diffusion::DiffusionPolicy;
 use crate::engine::PlanOptions;
 use crate::sampler::draws;
+use crate::sampling::noise;
 use crate::{PolicyFailure, TrainConfig};
 
 /// A safetensors file of one plan of the untrained policy of `config`, in f32 on the CPU.

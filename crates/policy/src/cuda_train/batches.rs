@@ -15,7 +15,7 @@ use super::network::{Given, fits};
 use super::program::{Act, Builder, Counters, LANES, MAIN, SHARED_BYTES, Signal, WeightsAt};
 use crate::PolicyFailure;
 use crate::cuda::{Buffer, Gpu, Mapped, Module, failed};
-use crate::engine::HostNetwork;
+use crate::engine::{Asked, CLEAN, HostNetwork};
 use crate::sampler::{SamplerStep, draws};
 
 const DENOISE: &str = include_str!("kernels/denoise.cu");
@@ -49,9 +49,66 @@ struct Places {
 
 struct Graph {
     graph: CudaGraph,
-    /// f32: samples, conditions, timesteps, then noise; what the host writes and reads.
-    inputs: u64,
-    counts: [usize; 4],
+    inputs: Inputs,
+}
+
+/// What the host writes, side by side: f32 samples, conditions, timesteps, kept rows and noise; then, where rows are kept,
+/// their clean values and the samples of the start. It reads the samples.
+#[derive(Clone, Copy)]
+struct Inputs {
+    /// In bytes.
+    at: u64,
+    /// Numbers of the parts.
+    signal: usize,
+    condition: usize,
+    batch: usize,
+    noise: usize,
+}
+
+impl Inputs {
+    /// Without what only kept rows need.
+    fn usual(&self) -> usize {
+        self.signal + self.condition + 3 * self.batch + self.noise
+    }
+
+    fn len(&self) -> usize {
+        self.usual() + 2 * self.signal
+    }
+
+    /// The parts in their order, from a block of [`len`](Self::len) numbers.
+    fn parts<'a>(&self, block: &'a mut [f32]) -> [&'a mut [f32]; 7] {
+        let Self { signal, condition, batch, noise, .. } = *self;
+        let mut rest = block;
+        [signal, condition, batch, 2 * batch, noise, signal, signal].map(|len| {
+            let (part, behind) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = behind;
+            part
+        })
+    }
+
+    fn conditions(&self) -> u64 {
+        self.at + 4 * self.signal as u64
+    }
+
+    fn timesteps(&self) -> u64 {
+        self.conditions() + 4 * self.condition as u64
+    }
+
+    fn kept(&self) -> u64 {
+        self.timesteps() + 4 * self.batch as u64
+    }
+
+    fn noise(&self, draw: usize) -> u64 {
+        self.kept() + 4 * (2 * self.batch + draw * self.signal) as u64
+    }
+
+    fn clean(&self) -> u64 {
+        self.at + 4 * self.usual() as u64
+    }
+
+    fn start(&self) -> u64 {
+        self.clean() + 4 * self.signal as u64
+    }
 }
 
 // SAFETY: a graph may be launched from any thread; it is owned, and used by one at a time.
@@ -65,6 +122,9 @@ struct Denoise {
     output: u64,
     noise: u64,
     timesteps: u64,
+    clean: u64,
+    start: u64,
+    kept: u64,
     count: i32,
     actions: i32,
     ld: i32,
@@ -76,7 +136,9 @@ struct Denoise {
     of_output: f32,
     deviation: f32,
     next_timestep: f32,
-    unused: f32,
+    kept_clean: f32,
+    kept_noise: f32,
+    t: i32,
 }
 
 // SAFETY: plain numbers in C's layout.
@@ -145,7 +207,7 @@ impl BatchPlans {
             self.memory = Buffer::zeroed(&self.gpu, numbers)?;
             self.memory.write(&flat)?;
         }
-        self.host = Mapped::zeroed(&self.gpu, pass.counts.iter().sum())?;
+        self.host = Mapped::zeroed(&self.gpu, pass.inputs.len())?;
         Ok(())
     }
 
@@ -153,12 +215,8 @@ impl BatchPlans {
     ///
     /// # Errors
     /// What the device refuses.
-    pub fn plan(
-        &mut self,
-        conditions: &[f32],
-        noise: &[f32],
-        samples: &mut [f32],
-    ) -> Result<(), PolicyFailure> {
+    pub fn plan(&mut self, asked: Asked, samples: &mut [f32]) -> Result<(), PolicyFailure> {
+        let Asked { conditions, noise, kept } = asked;
         let numbers = self.network.predicted * self.network.action_dim;
         let batch = samples.len() / numbers;
         let size = SIZES.into_iter().find(|size| *size >= batch).unwrap_or(Self::LARGEST);
@@ -167,12 +225,10 @@ impl BatchPlans {
             self.graphs.push((size, graph));
         }
         let Some((_, graph)) = self.graphs.iter().find(|(known, _)| *known == size) else { return Ok(()) };
-        let [signal, condition, timesteps, _] = graph.counts;
-        let total: usize = graph.counts.iter().sum();
-        let host = &mut self.host.slice_mut()[..total];
-        let (x, rest) = host.split_at_mut(signal);
-        let (to_conditions, rest) = rest.split_at_mut(condition);
-        let (to_timesteps, to_noise) = rest.split_at_mut(timesteps);
+        let Inputs { at, signal, .. } = graph.inputs;
+        let total = if kept.rows.is_empty() { graph.inputs.usual() } else { graph.inputs.len() };
+        let [x, to_conditions, to_timesteps, to_kept, to_noise, clean, start] =
+            graph.inputs.parts(&mut self.host.slice_mut()[..graph.inputs.len()]);
         let mut draws = noise.chunks_exact(samples.len());
         if let Some(first) = draws.next() {
             x[..samples.len()].copy_from_slice(first);
@@ -182,7 +238,17 @@ impl BatchPlans {
         }
         to_conditions[..conditions.len()].copy_from_slice(conditions);
         to_timesteps.fill(self.steps.first().map_or(0.0, |step| step.timestep as f32));
-        let at = self.memory.at(0) + graph.inputs;
+        to_kept.fill(0.0);
+        if !kept.rows.is_empty() {
+            clean[..samples.len()].copy_from_slice(kept.clean);
+            start.copy_from_slice(x);
+            let first = self.steps.first().map_or(CLEAN, |step| step.kept);
+            kept.put(first, start, self.network.action_dim, x);
+            for (to, rows) in to_kept.chunks_exact_mut(2).zip(kept.rows) {
+                to.copy_from_slice(&[rows.start as f32, rows.end as f32]);
+            }
+        }
+        let at = self.memory.at(0) + at;
         let stream = &self.lanes[MAIN];
         self.gpu.context.bind_to_thread().map_err(failed("binding"))?;
         // SAFETY: the host's memory is not touched before the work is done; the places lie within the block.
@@ -214,20 +280,25 @@ impl BatchPlans {
         queued?;
         let graph =
             graph.ok_or_else(|| PolicyFailure::Device("the GPU captured no graph of a plan".into()))?;
-        Ok(Graph { graph, inputs: pass.inputs, counts: pass.counts })
+        Ok(Graph { graph, inputs: pass.inputs })
     }
 
     fn queue_steps(&self, pass: &Pass, size: usize) -> Result<(), PolicyFailure> {
-        let base = self.memory.at(0) + pass.inputs;
-        let [signal, condition, timesteps, _] = pass.counts;
+        let (base, inputs) = (self.memory.at(0), pass.inputs);
+        let signal = inputs.signal;
         let mut draw = 0;
         for (index, step) in self.steps.iter().enumerate() {
             queue(&pass.acts, &self.functions, &self.lanes, &self.memory)?;
+            let next = self.steps.get(index + 1);
+            let [kept_clean, kept_noise] = next.map_or(CLEAN, |step| step.kept);
             let denoise = Denoise {
-                x: base,
-                output: self.memory.at(0) + pass.prediction.at,
-                noise: base + 4 * (signal + condition + timesteps + draw * signal) as u64,
-                timesteps: base + 4 * (signal + condition) as u64,
+                x: base + inputs.at,
+                output: base + pass.prediction.at,
+                noise: base + inputs.noise(draw),
+                timesteps: base + inputs.timesteps(),
+                clean: base + inputs.clean(),
+                start: base + inputs.start(),
+                kept: base + inputs.kept(),
                 count: signal as i32,
                 actions: self.network.action_dim as i32,
                 ld: pass.prediction.ld as i32,
@@ -238,8 +309,10 @@ impl BatchPlans {
                 of_x: step.of_x as f32,
                 of_output: step.of_output as f32,
                 deviation: step.deviation as f32,
-                next_timestep: self.steps.get(index + 1).map_or(0.0, |step| step.timestep as f32),
-                unused: 0.0,
+                next_timestep: next.map_or(0.0, |step| step.timestep as f32),
+                kept_clean: kept_clean as f32,
+                kept_noise: kept_noise as f32,
+                t: self.network.predicted as i32,
             };
             draw += usize::from(step.deviation > 0.0);
             let config = LaunchConfig {
@@ -259,9 +332,7 @@ impl BatchPlans {
 /// One forward pass of a batch.
 struct Pass {
     acts: Vec<Act>,
-    inputs: u64,
-    /// Numbers of samples, conditions, timesteps and noise.
-    counts: [usize; 4],
+    inputs: Inputs,
     prediction: Signal,
     bytes: u64,
 }
@@ -269,18 +340,19 @@ struct Pass {
 impl Pass {
     fn new(layout: &Layout, network: &HostNetwork, at: Places, size: usize, draws: usize) -> Self {
         let signal = size * network.predicted * network.action_dim;
-        let counts = [signal, size * network.condition_dim, size, draws * signal];
+        let condition = size * network.condition_dim;
+        let mut inputs = Inputs { at: 0, signal, condition, batch: size, noise: draws * signal };
         let mut builder =
             Builder::new(layout, at.weights, at.counters, size, network.config.n_groups, at.free);
-        let inputs = builder.take(counts.iter().sum(), 4);
+        inputs.at = builder.take(inputs.len(), 4);
         let given = Given {
             network,
-            noisy: inputs,
-            condition: inputs + 4 * signal as u64,
-            timesteps: inputs + 4 * (counts[0] + counts[1]) as u64,
+            noisy: inputs.at,
+            condition: inputs.conditions(),
+            timesteps: inputs.timesteps(),
         };
         let prediction = builder.forward(&given).prediction;
-        Self { inputs, counts, prediction, bytes: builder.bytes, acts: builder.acts }
+        Self { inputs, prediction, bytes: builder.bytes, acts: builder.acts }
     }
 }
 

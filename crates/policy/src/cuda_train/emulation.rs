@@ -101,7 +101,8 @@ impl Updates for Emulator {
     fn step(&mut self, batch: &Batch, rate: f64, decay: f64) -> Result<(), PolicyFailure> {
         self.updates += 1;
         let mut staging = vec![0.0; self.plan.inputs.len()];
-        self.plan.inputs.write(batch, 0, self.plan.scalars(rate, decay, self.updates, 1), &mut staging);
+        let scalars = self.plan.scalars(rate, decay, self.updates, batch.learned(), 1);
+        self.plan.inputs.write(batch, 0, scalars, &mut staging);
         self.write(self.plan.inputs.at, &staging);
         self.run(&self.plan.clone().step);
         self.losses.push(f64::from(self.read(self.plan.losses, 2)[1]));
@@ -174,9 +175,10 @@ fn compiled() -> Option<Emulate> {
 #[test]
 fn the_kernels_learn_what_the_graph_learns() {
     let Some(emulate) = compiled() else { return };
-    let cases = [([32, 64].as_slice(), 5, false, 0), (&[64, 128], 7, true, 0), (&[64], 3, true, 1)];
-    for (dims, size, scales, more) in cases {
+    let cases =
+        [([32, 64].as_slice(), (5, 0), false, 0), (&[64, 128], (7, 1), true, 0), (&[64], (3, 0), true, 1)];
+    for (dims, batch, scales, more) in cases {
         let network = network(dims, 16, scales);
-        agrees_with_the_graph(&network, size, more, &mut Emulator::new(emulate, &network, size));
+        agrees_with_the_graph(&network, batch, more, &mut Emulator::new(emulate, &network, batch.0));
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Inputs {
 
 impl Inputs {
     pub fn len(&self) -> usize {
-        SCALARS + 2 * self.signal + self.batch + self.condition
+        SCALARS + 2 * self.signal + self.batch + self.condition + 2 * self.batch
     }
 
     fn target(&self) -> u64 {
@@ -74,12 +74,17 @@ impl Inputs {
         self.timesteps() + 4 * self.batch as u64
     }
 
+    fn kept(&self) -> u64 {
+        self.condition() + 4 * self.condition as u64
+    }
+
     /// Writes the samples `from ..` of a batch, as many as there is room for; the last is repeated where they are too few.
     pub fn write(&self, batch: &Batch, from: usize, scalars: [f32; SCALARS], to: &mut [f32]) {
         let (head, rest) = to.split_at_mut(SCALARS);
         let (noisy, rest) = rest.split_at_mut(self.signal);
         let (target, rest) = rest.split_at_mut(self.signal);
-        let (timesteps, condition) = rest.split_at_mut(self.batch);
+        let (timesteps, rest) = rest.split_at_mut(self.batch);
+        let (condition, kept) = rest.split_at_mut(self.condition);
         head.copy_from_slice(&scalars);
         let last = batch.len() - 1;
         let fill = |to: &mut [f32], values: &[f32]| {
@@ -94,6 +99,10 @@ impl Inputs {
         fill(condition, &batch.condition);
         for (index, timestep) in timesteps.iter_mut().enumerate() {
             *timestep = batch.timesteps[(from + index).min(last)] as f32;
+        }
+        for (index, kept) in kept.chunks_exact_mut(2).enumerate() {
+            let rows = batch.kept_rows((from + index).min(last));
+            kept.copy_from_slice(&[rows.start as f32, rows.end as f32]);
         }
     }
 }
@@ -129,10 +138,12 @@ impl StepPlan {
         let loss = Loss {
             output: prediction.at,
             target: inputs.target(),
+            kept: inputs.kept(),
             slope: slope.at,
             losses,
             scalars: inputs.at,
             rows: (batch * network.predicted) as i32,
+            t: network.predicted as i32,
             actions: network.action_dim as i32,
             ld: prediction.ld as i32,
         };
@@ -191,8 +202,9 @@ impl StepPlan {
         }
     }
 
-    /// What the kernels need to know of update `update`, counted from 1, whose loss goes to `slot`.
-    pub fn scalars(&self, rate: f64, decay: f64, update: u64, slot: usize) -> [f32; SCALARS] {
+    /// What the kernels need to know of update `update`, counted from 1, by a batch of which so many numbers are `learned`,
+    /// and whose loss goes to `slot`.
+    pub fn scalars(&self, rate: f64, decay: f64, update: u64, learned: usize, slot: usize) -> [f32; SCALARS] {
         let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(update as f64))) as f32;
         let [first, second] = self.optimizer.betas;
         let shrink = 1.0 - rate * f64::from(self.optimizer.weight_decay);
@@ -204,7 +216,7 @@ impl StepPlan {
             decay as f32,
             (1.0 - decay) as f32,
             f32::from_bits(slot as u32),
-            0.0,
+            1.0 / learned as f32,
         ]
     }
 
@@ -226,11 +238,17 @@ impl StepPlan {
             self.inputs.write(batch, from, [0.0; SCALARS], &mut inputs);
             let predicted = pass(&inputs)?;
             let targets = batch.target[from * width..].chunks_exact(width / self.prediction.time);
-            for (predicted, target) in predicted.chunks_exact(self.prediction.ld).zip(targets) {
+            for (row, (predicted, target)) in
+                predicted.chunks_exact(self.prediction.ld).zip(targets).enumerate()
+            {
+                let (sample, row) = (from + row / self.prediction.time, row % self.prediction.time);
+                if batch.kept_rows(sample).contains(&row) {
+                    continue;
+                }
                 let squares = predicted.iter().zip(target).map(|(is, want)| f64::from(is - want).powi(2));
                 sum += squares.sum::<f64>();
             }
         }
-        Ok(sum / batch.target.len() as f64)
+        Ok(sum / batch.learned() as f64)
     }
 }

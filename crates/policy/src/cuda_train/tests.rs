@@ -38,7 +38,7 @@ pub(super) fn network(down_dims: &[usize], embed: usize, cond_predict_scale: boo
     }
 }
 
-/// Random numbers where a task's would be; a network can learn them by heart.
+/// Random numbers where a task's would be; a network can learn them by heart. Of odd seeds, with rows that stay clean.
 pub(super) fn batch(size: usize, seed: u64) -> Batch {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut draw = |count: usize| (0..count).map(|_| rng.sample(StandardNormal)).collect::<Vec<f32>>();
@@ -48,7 +48,9 @@ pub(super) fn batch(size: usize, seed: u64) -> Batch {
     let schedule =
         ScheduleConfig { curve, train_steps: 100, beta_start: 1e-4, beta_end: 0.02 }.build().unwrap();
     let timesteps = (0..size).map(|_| rng.random_range(0..100)).collect();
-    Batch::from_parts(ACTION_DIM, condition, action, &noise, timesteps, (&schedule, Objective::Epsilon))
+    let batch =
+        Batch::from_parts(ACTION_DIM, condition, action, &noise, timesteps, (&schedule, Objective::Epsilon));
+    if seed % 2 == 0 { batch } else { batch.keep((0..size).map(|sample| 1..1 + sample % 9).collect()) }
 }
 
 pub(super) fn training(batch_size: usize) -> TrainingConfig {
@@ -77,13 +79,19 @@ fn distance(is: &[f32], want: &[f32]) -> (f64, f64) {
     (square(&mut { difference }), square(&mut want.iter().map(|want| f64::from(*want))))
 }
 
-/// The gradients of one step, which are the first moments after it; and what `more` steps on from there give.
-pub(super) fn agrees_with_the_graph(network: &HostNetwork, size: usize, more: u64, ours: &mut dyn Updates) {
+/// The gradients of one step with the batch of seed `first`, which are the first moments after it; and what `more` steps on
+/// from there give.
+pub(super) fn agrees_with_the_graph(
+    network: &HostNetwork,
+    (size, first): (usize, u64),
+    more: u64,
+    ours: &mut dyn Updates,
+) {
     let mut reference =
         GraphUpdates::new(network.clone(), &training(size), DeviceChoice::Cpu.into()).unwrap();
-    let first = batch(size, 0);
+    let first_batch = batch(size, first);
     for updates in [&mut reference, &mut *ours] {
-        updates.step(&first, 1e-3, 0.5).unwrap();
+        updates.step(&first_batch, 1e-3, 0.5).unwrap();
     }
     let (is, want) = (ours.learned().unwrap(), reference.learned().unwrap());
     assert_eq!(is.moments.updates, 1);
@@ -111,7 +119,7 @@ pub(super) fn agrees_with_the_graph(network: &HostNetwork, size: usize, more: u6
             (difference / norm).sqrt()
         );
     }
-    for seed in 1..=more {
+    for seed in first + 1..=first + more {
         for updates in [&mut reference, &mut *ours] {
             updates.step(&batch(size, seed), 1e-3, 0.5).unwrap();
         }
@@ -142,7 +150,7 @@ fn a_gpu_learns_what_the_graph_learns() {
     {
         let network = network(dims, 64, scales);
         let mut ours = CudaUpdates::new(gpu.clone(), &network, &training(size)).unwrap();
-        agrees_with_the_graph(&network, size, 3, &mut ours);
+        agrees_with_the_graph(&network, (size, u64::from(size != 5)), 3, &mut ours);
     }
 }
 

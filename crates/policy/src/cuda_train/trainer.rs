@@ -147,7 +147,7 @@ impl Updates for CudaUpdates {
             self.finish(true)?;
         }
         let index = (self.updates % SLOTS as u64) as usize;
-        let scalars = self.plan.scalars(rate, decay, self.updates + 1, index);
+        let scalars = self.plan.scalars(rate, decay, self.updates + 1, batch.learned(), index);
         let slot = &mut self.slots[index];
         self.plan.inputs.write(batch, 0, scalars, slot.inputs.slice_mut());
         let (base, stream) = (self.memory.at(0), &self.lanes[MAIN]);

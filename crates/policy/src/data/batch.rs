@@ -1,5 +1,7 @@
 //! What one training step is made of.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -20,6 +22,19 @@ pub(crate) struct Batch {
     /// `[B, Tp, Da]`
     pub target: Vec<f32>,
     pub timesteps: Vec<usize>,
+    prefix: Option<Prefix>,
+    /// Of each sample, which rows stay clean; empty where none of any does.
+    kept: Vec<Range<usize>>,
+}
+
+/// Rows of a window that may be executed already when the rest of it is planned: see
+/// [`PrefixConfig`](crate::PrefixConfig).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Prefix {
+    /// The row of the newest observation, `To - 1`.
+    pub first: usize,
+    /// At most so many.
+    pub max_steps: usize,
 }
 
 /// Part of a batch on a device.
@@ -27,14 +42,21 @@ pub(crate) struct DeviceBatch {
     pub condition: Tensor<2>,
     pub noisy: Tensor<3>,
     pub target: Tensor<3>,
+    /// As the target: 1, and 0 where nothing is learned. `None` where it would be 1 throughout.
+    pub learned: Option<Tensor<3>>,
     pub timesteps: Vec<usize>,
 }
 
 impl Batch {
     /// Without noise so far.
     pub fn new(size: usize, action_dim: usize, condition: Vec<f32>, action: Vec<f32>) -> Self {
-        let (noisy, target, timesteps) = (Vec::new(), Vec::new(), Vec::new());
-        Self { size, action_dim, condition, action, noisy, target, timesteps }
+        let (noisy, target, timesteps, kept) = Default::default();
+        Self { size, action_dim, condition, action, noisy, target, timesteps, prefix: None, kept }
+    }
+
+    /// Of each sample a number of rows, to be drawn with the noise, is to stay clean.
+    pub fn with_prefix(self, prefix: Option<Prefix>) -> Self {
+        Self { prefix, ..self }
     }
 
     /// A batch of given noise, as a reference would train on.
@@ -56,11 +78,49 @@ impl Batch {
         self.size
     }
 
-    /// Draws timesteps and noise.
+    /// A sample's rows that are shown clean, and of which nothing is learned.
+    pub fn kept_rows(&self, sample: usize) -> Range<usize> {
+        self.kept.get(sample).cloned().unwrap_or(0..0)
+    }
+
+    /// The same as numbers of the sample.
+    pub fn kept(&self, sample: usize) -> Range<usize> {
+        let rows = self.kept_rows(sample);
+        rows.start * self.action_dim..rows.end * self.action_dim
+    }
+
+    /// Numbers that count in the loss.
+    pub fn learned(&self) -> usize {
+        self.action.len() - self.kept.iter().map(|rows| rows.len() * self.action_dim).sum::<usize>()
+    }
+
+    /// Keeps rows clean that are not drawn but given.
+    #[cfg(test)]
+    pub fn keep(mut self, kept: Vec<Range<usize>>) -> Self {
+        self.kept = kept;
+        self.clean_kept();
+        self
+    }
+
+    /// Draws timesteps and noise, and what is kept clean.
     pub fn diffuse(&mut self, schedule: &NoiseSchedule, objective: Objective, rng: &mut ChaCha8Rng) {
         let timesteps = (0..self.size).map(|_| rng.random_range(0..schedule.train_steps())).collect();
         let noise: Vec<f32> = (0..self.action.len()).map(|_| rng.sample(StandardNormal)).collect();
+        if let Some(Prefix { first, max_steps }) = self.prefix {
+            let rows = |_| first..first + rng.random_range(0..=max_steps);
+            self.kept = (0..self.size).map(rows).collect();
+        }
         self.diffuse_with(schedule, objective, timesteps, &noise);
+        self.clean_kept();
+    }
+
+    fn clean_kept(&mut self) {
+        let width = self.action.len() / self.size;
+        for sample in 0..self.kept.len() {
+            let kept = self.kept(sample);
+            let numbers = sample * width + kept.start..sample * width + kept.end;
+            self.noisy[numbers.clone()].copy_from_slice(&self.action[numbers]);
+        }
     }
 
     /// `x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise` (Ho et al. 2020, eq. 4), and the objective's target.
@@ -87,7 +147,7 @@ impl Batch {
     }
 
     /// The samples of `range`, on a device.
-    pub fn on_device(&self, range: std::ops::Range<usize>, device: &Device) -> DeviceBatch {
+    pub fn on_device(&self, range: Range<usize>, device: &Device) -> DeviceBatch {
         let count = range.len();
         let part = |values: &[f32]| {
             let width = values.len() / self.size;
@@ -100,7 +160,14 @@ impl Batch {
         };
         let condition = part(&self.condition);
         let width = condition.len() / count;
+        let learned = (!self.kept.is_empty()).then(|| {
+            let mut learned = vec![1.0; self.action.len()];
+            let samples = learned.chunks_exact_mut(self.action.len() / self.size);
+            samples.enumerate().for_each(|(sample, numbers)| numbers[self.kept(sample)].fill(0.0));
+            signal(&learned)
+        });
         DeviceBatch {
+            learned,
             condition: Tensor::from_data(TensorData::new(condition, [count, width]), device),
             noisy: signal(&self.noisy),
             target: signal(&self.target),

@@ -23,7 +23,8 @@ use crate::config::DEFAULT_MEMORY_MIB;
 use crate::ranges::Ranges;
 use crate::{NoiseSchedule, Normalizer, Objective, PolicyFailure, TrainConfig};
 
-pub(crate) use batch::Batch;
+use batch::Prefix;
+pub(crate) use batch::{Batch, DeviceBatch};
 pub(crate) use supply::Run;
 
 /// Keeps the streams of random numbers apart that come from one seed.
@@ -42,6 +43,7 @@ enum Purpose {
 pub(crate) struct TrainingData {
     seed: u64,
     encoder: Encoder,
+    prefix: Option<Prefix>,
     supply: Supply,
     held_out: HeldOut,
     /// Episodes and frames of the set, those held out included.
@@ -141,7 +143,22 @@ impl TrainingData {
         }
         let held_out = HeldOut { episodes, windows, rows };
         let episodes = lengths.len();
-        Ok(Self { seed, encoder, supply, held_out, episodes, frames, observation, action, clip_range })
+        let prefix = config
+            .policy
+            .prefix
+            .map(|prefix| Prefix { first: horizon.observed - 1, max_steps: prefix.max_steps });
+        Ok(Self {
+            seed,
+            encoder,
+            prefix,
+            supply,
+            held_out,
+            episodes,
+            frames,
+            observation,
+            action,
+            clip_range,
+        })
     }
 
     /// Windows in one pass over the training episodes.
@@ -244,7 +261,7 @@ impl TrainingData {
         for ((condition, action), window) in parts.zip(windows) {
             self.encoder.write(window, &mut scratch, condition, action);
         }
-        Batch::new(size, self.encoder.action_dim(), condition, action)
+        Batch::new(size, self.encoder.action_dim(), condition, action).with_prefix(self.prefix)
     }
 }
 

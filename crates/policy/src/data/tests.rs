@@ -174,6 +174,50 @@ fn a_streamed_set_shows_every_window_once_an_epoch_and_can_be_entered_anywhere()
 }
 
 #[test]
+fn a_prefix_of_any_length_stays_clean_and_nothing_else_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = numbered(dir.path(), &lengths());
+    let plain = TrainConfig::from_toml(CONFIG).unwrap();
+    let mut prefixed = plain.clone();
+    prefixed.policy.prefix = Some(crate::PrefixConfig { max_steps: 3 });
+    let schedule = plain.policy.schedule.build().unwrap();
+    let batch = |config: &TrainConfig, step: u64| {
+        load(config, &path).batch(step, 2000, &schedule, config.policy.objective).unwrap()
+    };
+    let (without, with) = (batch(&plain, 4), batch(&prefixed, 4));
+    assert_eq!((&without.timesteps, &without.target), (&with.timesteps, &with.target));
+    assert_eq!((&without.condition, &without.action), (&with.condition, &with.action));
+    let width = with.action.len() / with.len();
+    let mut lengths = [0; 4];
+    for sample in 0..with.len() {
+        let (rows, numbers) = (with.kept_rows(sample), sample * width..(sample + 1) * width);
+        // From the newest observation on, which is the second.
+        assert_eq!(rows.start, 1);
+        lengths[rows.len()] += 1;
+        for (number, at) in numbers.enumerate() {
+            let clean = with.kept(sample).contains(&number);
+            assert_eq!(with.noisy[at], if clean { with.action[at] } else { without.noisy[at] });
+        }
+    }
+    // 500 of each are expected, with a standard deviation of 19.
+    assert!(lengths.iter().all(|count| (400..600).contains(count)), "{lengths:?}");
+    let kept: usize = lengths.iter().enumerate().map(|(length, count)| length * count).sum();
+    assert_eq!(with.learned(), with.action.len() - kept * width / 8);
+    assert_eq!(batch(&prefixed, 4).noisy, with.noisy, "a batch depends on seed and step alone");
+}
+
+#[test]
+fn a_prefix_that_leaves_nothing_to_plan_is_refused() {
+    for (steps, fits) in [(0, false), (1, true), (6, true), (7, false)] {
+        let text = CONFIG.replace("[policy]", &format!("[policy]\nprefix = {{ max_steps = {steps} }}"));
+        match TrainConfig::from_toml(&text) {
+            Ok(config) => assert_eq!((fits, config.policy.prefix.unwrap().max_steps), (true, steps)),
+            Err(error) => assert!(!fits && error.to_string().contains("prefix.max_steps"), "{error}"),
+        }
+    }
+}
+
+#[test]
 fn a_batch_is_read_where_the_experiment_says() {
     let dir = tempfile::tempdir().unwrap();
     let path = numbered(dir.path(), &[20, 20, 20]);

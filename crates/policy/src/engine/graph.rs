@@ -3,7 +3,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{HostNetwork, PlanEngine, Precision};
+use super::{Asked, CLEAN, HostNetwork, PlanEngine, Precision};
 use crate::parameters::{Weights, host};
 use crate::sampler::SamplerStep;
 use crate::unet::ConditionalUnet1d;
@@ -46,7 +46,8 @@ impl PlanEngine for GraphEngine {
         Ok(())
     }
 
-    fn plan(&mut self, conditions: &[f32], noise: &[f32], samples: &mut [f32]) -> Result<(), PolicyFailure> {
+    fn plan(&mut self, asked: Asked, samples: &mut [f32]) -> Result<(), PolicyFailure> {
+        let Asked { conditions, noise, kept } = asked;
         let [predicted, action_dim] = self.shape;
         let batch = samples.len() / (predicted * action_dim);
         let tensor = |values: &[f32]| {
@@ -58,12 +59,24 @@ impl PlanEngine for GraphEngine {
         let shape = [batch, conditions.len() / batch];
         let condition = Tensor::<2>::from_data(TensorData::new(conditions.to_vec(), shape), &self.device);
         let mut x = draw();
+        let known = (!kept.rows.is_empty()).then(|| {
+            let mut mask = vec![0.0; samples.len()];
+            kept.numbers(action_dim).for_each(|numbers| mask[numbers].fill(1.0));
+            (tensor(&mask).equal_elem(1.0), tensor(kept.clean), x.clone())
+        });
+        let put = |x: Tensor<3>, [of_clean, of_noise]: [f64; 2]| match &known {
+            Some((mask, clean, start)) => {
+                x.mask_where(mask.clone(), clean.clone() * of_clean + start.clone() * of_noise)
+            }
+            None => x,
+        };
         for step in &self.steps {
+            x = put(x, step.kept);
             let timesteps = vec![step.timestep; batch];
             let output = self.network.forward(&self.weights, x.clone(), &timesteps, condition.clone());
             x = step.apply(x, output, &mut draw);
         }
-        samples.copy_from_slice(&host(x));
+        samples.copy_from_slice(&host(put(x, CLEAN)));
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod cpu;
 mod cuda;
 mod graph;
 
+use std::ops::Range;
 use std::str::FromStr;
 
 use crate::parameters::ParameterList;
@@ -93,6 +94,68 @@ impl HostNetwork {
     }
 }
 
+/// What plans are made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// Normalised, `[B, To * Do]`.
+    pub conditions: &'a [f32],
+    /// Standard normal, `[1 + draws, B, Tp * Da]`, where `draws` counts the steps that draw noise.
+    pub noise: &'a [f32],
+    pub kept: Kept<'a>,
+}
+
+/// Rows of samples that are known before the plan, which continues them: in every step they are what
+/// [`SamplerStep::kept`] says, and in the sample their clean values.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Kept<'a> {
+    /// Which rows of each sample; empty where none of any is kept.
+    pub rows: &'a [Range<usize>],
+    /// Normalised samples `[B, Tp * Da]`, of which only these rows matter; empty as `rows` is.
+    pub clean: &'a [f32],
+}
+
+impl<'a> Kept<'a> {
+    /// Those of some of the samples.
+    pub fn part(self, samples: Range<usize>) -> Self {
+        if self.rows.is_empty() {
+            return self;
+        }
+        let width = self.clean.len() / self.rows.len();
+        let clean = &self.clean[samples.start * width..samples.end * width];
+        Self { rows: &self.rows[samples], clean }
+    }
+
+    /// Which of the numbers of samples `[B, Tp * Da]` are kept.
+    pub fn numbers(self, action_dim: usize) -> impl Iterator<Item = Range<usize>> + 'a {
+        let width = self.clean.len() / self.rows.len().max(1);
+        let of_sample = move |(sample, rows): (usize, &Range<usize>)| {
+            let start = sample * width;
+            start + rows.start * action_dim..start + rows.end * action_dim
+        };
+        self.rows.iter().enumerate().map(of_sample)
+    }
+
+    /// Puts the kept rows of `samples` where a step wants them, between clean values and the noise of the start.
+    pub fn put(self, [of_clean, of_noise]: [f64; 2], start: &[f32], action_dim: usize, samples: &mut [f32]) {
+        let mix = |clean: f32, noise: f32| (of_clean * f64::from(clean) + of_noise * f64::from(noise)) as f32;
+        for numbers in self.numbers(action_dim) {
+            let known = self.clean[numbers.clone()].iter().zip(&start[numbers.clone()]);
+            samples[numbers].iter_mut().zip(known).for_each(|(x, (clean, noise))| *x = mix(*clean, *noise));
+        }
+    }
+}
+
+#[cfg(test)]
+impl<'a> Asked<'a> {
+    /// Nothing is kept.
+    pub fn new(conditions: &'a [f32], noise: &'a [f32]) -> Self {
+        Self { conditions, noise, kept: Kept::default() }
+    }
+}
+
+/// In the clean sample.
+pub(crate) const CLEAN: [f64; 2] = [1.0, 0.0];
+
 /// Plans with one network on one device.
 pub(crate) trait PlanEngine: Send {
     fn precision(&self) -> Precision;
@@ -106,12 +169,11 @@ pub(crate) trait PlanEngine: Send {
     /// What the device refuses.
     fn set_steps(&mut self, steps: &[SamplerStep]) -> Result<(), PolicyFailure>;
 
-    /// Plans for `B` normalised conditions `[B, To * Do]` from standard normal `noise` `[1 + draws, B, Tp * Da]`, where
-    /// `draws` counts the steps that draw noise, and writes normalised samples `[B, Tp * Da]`.
+    /// Makes plans, and writes normalised samples `[B, Tp * Da]`.
     ///
     /// # Errors
     /// What the device refuses.
-    fn plan(&mut self, conditions: &[f32], noise: &[f32], samples: &mut [f32]) -> Result<(), PolicyFailure>;
+    fn plan(&mut self, asked: Asked, samples: &mut [f32]) -> Result<(), PolicyFailure>;
 
     /// Another engine for another thread, over the same weights; `None` where one engine uses the whole device.
     fn another(&self) -> Option<Box<dyn PlanEngine>>;

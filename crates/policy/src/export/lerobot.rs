@@ -77,9 +77,14 @@ fn check(manifest: &Manifest, network: &UnetConfig) -> Result<(), String> {
 fn config(manifest: &Manifest, network: &UnetConfig) -> Result<Value, String> {
     let policy = &manifest.policy;
     let (scheduler, steps, clip) = match policy.sampler {
-        SamplerConfig::Ddim { steps, eta: 0.0, clip, spacing: Spacing::Leading, renoise_clipped: false } => {
-            ("DDIM", steps, clip)
-        }
+        SamplerConfig::Ddim {
+            steps,
+            eta: 0.0,
+            clip,
+            spacing: Spacing::Leading,
+            renoise_clipped: false,
+            ..
+        } => ("DDIM", steps, clip),
         SamplerConfig::Ddpm { steps, clip, variance: Variance::FixedSmall, spacing: Spacing::Leading } => {
             ("DDPM", steps, clip)
         }

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::export;
 use crate::checkpoint::{self, Named, Stored, parse_tensors, serialize_tensors, weights_from};
 use crate::config::NetworkConfig;
-use crate::engine::{CpuEngine, PlanEngine, Precision};
+use crate::engine::{Asked, CpuEngine, PlanEngine, Precision};
 use crate::import::tests::{Place, RANGES, SETTINGS, weights};
 use crate::import::{ImportOptions, Scheme, import};
 use crate::{Manifest, Objective, PolicyFailure, Relative, SamplerConfig, Spacing, Variance};
@@ -110,11 +110,18 @@ fn what_the_others_cannot_be_is_refused() {
         },
         "differences",
     );
-    let (clip, spacing) = (true, Spacing::Leading);
+    let (clip, spacing, hurried_steps) = (true, Spacing::Leading, None);
     for sampler in [
-        SamplerConfig::Ddim { steps: 2, eta: 0.5, clip, spacing, renoise_clipped: false },
-        SamplerConfig::Ddim { steps: 2, eta: 0.0, clip, spacing, renoise_clipped: true },
-        SamplerConfig::Ddim { steps: 2, eta: 0.0, clip, spacing: Spacing::Trailing, renoise_clipped: false },
+        SamplerConfig::Ddim { steps: 2, eta: 0.5, clip, spacing, renoise_clipped: false, hurried_steps },
+        SamplerConfig::Ddim { steps: 2, eta: 0.0, clip, spacing, renoise_clipped: true, hurried_steps },
+        SamplerConfig::Ddim {
+            steps: 2,
+            eta: 0.0,
+            clip,
+            spacing: Spacing::Trailing,
+            renoise_clipped: false,
+            hurried_steps,
+        },
         SamplerConfig::Ddpm { steps: 2, clip, variance: Variance::FixedLarge, spacing },
     ] {
         lerobot(&|manifest| manifest.policy.sampler = sampler, "LeRobot samples");
@@ -176,7 +183,7 @@ fn error_of(case: Case, place: &Place) -> f32 {
     let mut engine = CpuEngine::new(&stored.manifest.host_network(stored.values.clone()), Precision::F32);
     engine.set_steps(&policy.sampler.steps_of(&schedule, policy.objective)).unwrap();
     let mut sample = vec![0.0; noise.len()];
-    engine.plan(&condition, &noise, &mut sample).unwrap();
+    engine.plan(Asked::new(&condition, &noise), &mut sample).unwrap();
     let rows = sample.chunks_exact(interface.action_dim()).skip(steps - 1).take(policy.horizon.executed);
     let ours: Vec<f64> = rows.flat_map(|row| action.unnormalise(row.iter().copied())).collect();
     assert_eq!(ours.len(), theirs.len());

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::{Learned, TrainDevices, Updates};
 use crate::PolicyFailure;
 use crate::config::TrainingConfig;
-use crate::data::Batch;
+use crate::data::{Batch, DeviceBatch};
 use crate::engine::HostNetwork;
 use crate::optimizer::Optimizer;
 use crate::parameters::{ParameterList, Weights};
@@ -58,7 +58,7 @@ impl GraphUpdates {
         Ok(Self { network: graph, list, replicas, average, optimizer, shards, losses: Vec::new() })
     }
 
-    /// Loss and gradients of some samples of a batch, divided by all numbers of the whole batch.
+    /// Loss and gradients of some samples of a batch, divided by all numbers of the whole batch that count.
     fn gradients(
         &self,
         (device, weights): &(Device, Weights),
@@ -66,16 +66,25 @@ impl GraphUpdates {
         samples: Range<usize>,
     ) -> (f64, Vec<Tensor<1>>) {
         let weights = weights.tracked();
-        let numbers = batch.action.len() as f64;
+        let numbers = batch.learned() as f64;
         let batch = batch.on_device(samples, &device.clone().autodiff());
-        let output = self.network.forward(&weights, batch.noisy, &batch.timesteps, batch.condition);
-        let loss = (output - batch.target).square().sum() / numbers;
+        let loss = self.squared_error(&weights, batch) / numbers;
         let mut gradients = loss.backward();
         let gradient = |tensor: &Tensor<1>| {
             tensor.grad_remove(&mut gradients).expect("the loss depends on every parameter")
         };
         let gradients = weights.tensors().iter().map(gradient).collect();
         (f64::from(loss.into_scalar::<f32>()), gradients)
+    }
+}
+
+impl GraphUpdates {
+    /// The sum over all numbers that count.
+    fn squared_error(&self, weights: &Weights, batch: DeviceBatch) -> Tensor<1> {
+        let output = self.network.forward(weights, batch.noisy, &batch.timesteps, batch.condition);
+        let error = output - batch.target;
+        let error = if let Some(learned) = batch.learned { error * learned } else { error };
+        error.square().sum()
     }
 }
 
@@ -116,12 +125,11 @@ impl Updates for GraphUpdates {
     }
 
     fn validate(&mut self, batch: &Batch) -> Result<f64, PolicyFailure> {
-        let (device, numbers) = (&self.replicas[0].0, batch.action.len() as f64);
+        let (device, numbers) = (&self.replicas[0].0, batch.learned() as f64);
         let loss = |start: usize| {
             let end = (start + VALIDATION_SAMPLES).min(batch.len());
-            let part = batch.on_device(start..end, device);
-            let output = self.network.forward(&self.average, part.noisy, &part.timesteps, part.condition);
-            f64::from((output - part.target).square().sum().into_scalar::<f32>()) / numbers
+            let error = self.squared_error(&self.average, batch.on_device(start..end, device));
+            f64::from(error.into_scalar::<f32>()) / numbers
         };
         Ok((0..batch.len()).step_by(VALIDATION_SAMPLES).map(loss).sum())
     }

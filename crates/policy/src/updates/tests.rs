@@ -66,16 +66,25 @@ fn devices(count: usize) -> TrainDevices {
     TrainDevices { device: DeviceChoice::Cpu, count }
 }
 
+/// The same, of whose samples 0, 1, 2, ... rows stay clean.
+fn batch_with_prefixes(predicted: usize, seed: u64) -> Batch {
+    let batch = batch(predicted, seed);
+    let kept = (0..batch.len()).map(|sample| 1..1 + sample % (predicted - 1)).collect();
+    batch.keep(kept)
+}
+
 #[test]
 fn gradients_agree_with_burn_in_networks_of_any_shape() {
-    for (config, predicted) in [
-        (unet(&[16, 32, 64], 5, 8, true), 16),
-        (unet(&[8, 24], 3, 4, false), 6),
-        (unet(&[40], 1, 2, true), 5),
-        (unet(&[6, 6, 12], 5, 3, true), 4),
+    for (config, predicted, prefixes) in [
+        (unet(&[16, 32, 64], 5, 8, true), 16, false),
+        (unet(&[8, 24], 3, 4, false), 6, false),
+        (unet(&[40], 1, 2, true), 5, false),
+        (unet(&[6, 6, 12], 5, 3, true), 4, false),
+        (unet(&[16, 32, 64], 5, 8, true), 16, true),
+        (unet(&[8, 24], 3, 4, false), 6, true),
     ] {
         let network = network(config.clone(), predicted);
-        let batch = batch(predicted, 2);
+        let batch = if prefixes { batch_with_prefixes(predicted, 2) } else { batch(predicted, 2) };
         let graph = GraphUpdates::new(network.clone(), &training(2), devices(1)).unwrap();
         let ours = CpuUpdates::new(network.clone(), &training(2));
         let [graph, ours] = [Box::new(graph) as Box<dyn Updates>, Box::new(ours)].map(|mut updates| {
@@ -98,6 +107,40 @@ fn gradients_agree_with_burn_in_networks_of_any_shape() {
 }
 
 #[test]
+fn nothing_is_learned_of_what_stays_clean() {
+    let network = network(unet(&[8, 16], 3, 4, true), 8);
+    let learned = |batch: &Batch, ours: bool| {
+        let mut updates: Box<dyn Updates> = match ours {
+            true => Box::new(CpuUpdates::new(network.clone(), &training(2))),
+            false => Box::new(GraphUpdates::new(network.clone(), &training(2), devices(1)).unwrap()),
+        };
+        updates.step(batch, 1e-3, 0.5).unwrap();
+        let validated = updates.validate(batch).unwrap();
+        (updates.losses(true).unwrap(), validated, updates.learned().unwrap().weights)
+    };
+    for ours in [true, false] {
+        let (plain, batch) = (batch(8, 1), batch_with_prefixes(8, 1));
+        let kept: usize = (0..batch.len()).map(|sample| batch.kept(sample).len()).sum();
+        assert!(kept > 0 && batch.learned() + kept == batch.target.len());
+        let mut other = batch_with_prefixes(8, 1);
+        let width = other.target.len() / other.len();
+        for sample in 0..other.len() {
+            let kept = other.kept(sample);
+            for number in kept {
+                let at = sample * width + number;
+                assert_eq!(batch.noisy[at], batch.action[at]);
+                other.target[at] = 100.0;
+            }
+        }
+        assert!(learned(&batch, ours) == learned(&other, ours));
+        assert!(learned(&batch, ours) != learned(&plain, ours));
+        // Where none is kept it is the same training, to the bit.
+        let none = plain.len();
+        assert!(learned(&self::batch(8, 1).keep(vec![1..1; none]), true) == learned(&plain, true));
+    }
+}
+
+#[test]
 fn several_devices_learn_what_one_does() {
     let network = network(unet(&[8, 16], 3, 4, true), 8);
     let learned = [1, 2, 4].map(|count| {
@@ -106,7 +149,7 @@ fn several_devices_learn_what_one_does() {
             // The way that several devices are driven, with one.
             updates = Box::new(GraphUpdates::new(network.clone(), &training(4), devices(1)).unwrap());
         }
-        (0..3).for_each(|seed| updates.step(&batch(8, seed), 1e-3, 0.5).unwrap());
+        (0..3).for_each(|seed| updates.step(&batch_with_prefixes(8, seed), 1e-3, 0.5).unwrap());
         let learned = updates.learned().unwrap();
         (updates.losses(true).unwrap(), learned.weights, learned.average, learned.moments.second)
     });

@@ -27,7 +27,8 @@ struct ColumnSums {
 struct Loss {
     u64 output, target, slope;  // f32 [rows, ld], f32 [rows, actions], bf16 [rows, ld]
     u64 losses, scalars;        // f32 [ring], Scalars
-    int rows, actions, ld;
+    u64 kept;                   // f32 [samples, 2]: the first time step of which nothing is learned, and the first behind them
+    int rows, actions, ld, t;
 };
 
 // What changes from step to step.
@@ -36,7 +37,7 @@ struct Scalars {
     float correct_first, correct_second;  // 1 / (1 - beta^updates)
     float decay, complement;         // of the average, and 1 less it
     u32 slot;                        // where the loss goes
-    u32 unused;
+    float share;                     // 1 / numbers that count in it
 };
 
 struct Adam {
@@ -120,10 +121,14 @@ extern "C" __global__ void __launch_bounds__(1024) measure_loss(char* base, cons
     __shared__ float partial[32];
     const float* output = (const float*)(base + p.output);
     const float* target = (const float*)(base + p.target);
-    float share = 1.0f / ((float)p.rows * (float)p.actions), sum = 0.0f;
+    const Scalars* scalars = (const Scalars*)(base + p.scalars);
+    float share = scalars->share, sum = 0.0f;
     for (int at = threadIdx.x; at < p.rows * p.ld; at += 1024) {
         int row = at / p.ld, column = at - row * p.ld;
-        float difference = column < p.actions ? output[at] - target[row * p.actions + column] : 0.0f;
+        const float* kept = (const float*)(base + p.kept) + row / p.t * 2;
+        float step = (float)(row % p.t);
+        bool counts = column < p.actions && !(step >= kept[0] && step < kept[1]);
+        float difference = counts ? output[at] - target[row * p.actions + column] : 0.0f;
         sum += difference * difference;
         ((bf16*)(base + p.slope))[at] = narrow(2.0f * share * difference);
     }
@@ -132,7 +137,6 @@ extern "C" __global__ void __launch_bounds__(1024) measure_loss(char* base, cons
     __syncthreads();
     if (threadIdx.x < 32) {
         sum = sum_of_warp(partial[threadIdx.x]);
-        const Scalars* scalars = (const Scalars*)(base + p.scalars);
         if (threadIdx.x == 0) ((float*)(base + p.losses))[scalars->slot] = sum * share;
     }
 }

@@ -30,7 +30,7 @@ use self::machine::Machine;
 use self::memory::Aligned;
 use self::network::{Network, Workspace};
 use self::pool::Pool;
-use super::{HostNetwork, PlanEngine, Precision};
+use super::{Asked, CLEAN, HostNetwork, PlanEngine, Precision};
 use crate::PolicyFailure;
 use crate::sampler::SamplerStep;
 
@@ -77,7 +77,8 @@ impl PlanEngine for CpuEngine {
         Ok(())
     }
 
-    fn plan(&mut self, conditions: &[f32], noise: &[f32], samples: &mut [f32]) -> Result<(), PolicyFailure> {
+    fn plan(&mut self, asked: Asked, samples: &mut [f32]) -> Result<(), PolicyFailure> {
+        let Asked { conditions, noise, kept } = asked;
         let Network { predicted, action_dim, .. } = *self.network;
         let batch = samples.len() / (predicted * action_dim);
         if batch > self.work.batch() {
@@ -90,6 +91,7 @@ impl PlanEngine for CpuEngine {
         let mut pool = self.pool.as_mut().filter(|_| self.threads > 1);
         let _awake = pool.as_deref().map(Pool::wake);
         for (step, of_step) in self.steps.iter().zip(self.of_steps.numbers::<f32>().chunks_exact(width)) {
+            kept.put(step.kept, start, action_dim, samples);
             let outputs = self.network.forward(&mut self.work, pool.as_deref_mut(), of_step, samples);
             let outputs = outputs.chunks_exact(outputs.len() / (batch * predicted));
             for (sample, output) in samples.chunks_exact_mut(action_dim).zip(outputs) {
@@ -102,6 +104,7 @@ impl PlanEngine for CpuEngine {
                 samples.iter_mut().zip(draw).for_each(noisy);
             }
         }
+        kept.put(CLEAN, start, action_dim, samples);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ mod speed;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ops::Range;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -11,9 +12,9 @@ use rand_chacha::ChaCha8Rng;
 use super::machine::Arithmetic;
 use super::*;
 use crate::checkpoint::parse_tensors;
-use crate::diffusion::noise;
-use crate::engine::GraphEngine;
+use crate::engine::{GraphEngine, Kept};
 use crate::kernels::Kernels;
+use crate::sampling::noise;
 use crate::{
     BetaCurve, DeviceChoice, DiffusionPolicy, Objective, PlanOptions, SamplerConfig, ScheduleConfig,
     UnetConfig,
@@ -79,7 +80,7 @@ fn plans(engine: &mut dyn PlanEngine, host: &HostNetwork, steps: &[SamplerStep],
     let draws = 1 + steps.iter().filter(|step| step.deviation > 0.0).count();
     let seeds: Vec<u64> = (0..batch as u64).collect();
     let mut samples = vec![0.0; batch * numbers];
-    engine.plan(&conditions(host, batch), &noise(&seeds, draws, numbers), &mut samples).unwrap();
+    engine.plan(Asked::new(&conditions(host, batch), &noise(&seeds, draws, numbers)), &mut samples).unwrap();
     samples
 }
 
@@ -100,6 +101,7 @@ fn every_network_plans_as_in_double_precision() {
         clip: false,
         spacing: crate::Spacing::Leading,
         renoise_clipped: false,
+        hurried_steps: None,
     };
     let steps = steps(sampler);
     for (precision, bound) in [(Precision::F32, 2e-6), (Precision::Bf16, 1e-2), (Precision::Int8, 1e-2)] {
@@ -144,6 +146,58 @@ fn a_plan_is_the_same_in_every_batch_and_after_any_other() {
     }
 }
 
+/// Rows of each of `batch` samples, from none to all; in values that differ from one another.
+fn kept_rows(host: &HostNetwork, batch: usize) -> (Vec<Range<usize>>, Vec<f32>) {
+    let rows =
+        (0..batch).map(|sample| sample % 3..sample % 3 + (5 * sample) % (host.predicted - 2)).collect();
+    let numbers = batch * host.predicted * host.action_dim;
+    (rows, (0..numbers).map(|number| (number as f32 * 0.61).cos()).collect())
+}
+
+#[test]
+fn kept_rows_come_back_as_they_were_in_any_batch_and_others_follow_them() {
+    for (sampler, clean) in [(SamplerConfig::ddim(4), true), (SamplerConfig::ddpm(3), false)] {
+        let mut steps = steps(sampler);
+        if clean {
+            steps.iter_mut().for_each(|step| step.kept = CLEAN);
+        }
+        for host in networks() {
+            let mut engine = CpuEngine::new(&host, Precision::F32);
+            engine.set_steps(&steps).unwrap();
+            let mut graph = GraphEngine::new(host.clone(), DeviceChoice::Cpu).unwrap();
+            graph.set_steps(&steps).unwrap();
+            let (width, draws) = (host.predicted * host.action_dim, crate::sampler::draws(&steps));
+            let plan = |engine: &mut dyn PlanEngine, samples: Range<usize>, keep: bool| {
+                let seeds: Vec<u64> = samples.clone().map(|sample| sample as u64).collect();
+                let conditions =
+                    conditions(&host, samples.end)[samples.start * host.condition_dim..].to_vec();
+                let (rows, clean) = kept_rows(&host, samples.end);
+                let kept = Kept { rows: &rows, clean: &clean }.part(samples.clone());
+                let kept = if keep { kept } else { Kept::default() };
+                let noise = noise(&seeds, draws, width);
+                let mut plans = vec![0.0; samples.len() * width];
+                engine.plan(Asked { conditions: &conditions, noise: &noise, kept }, &mut plans).unwrap();
+                plans
+            };
+            let together = plan(&mut engine, 0..7, true);
+            let free = plan(&mut engine, 0..7, false);
+            let (rows, clean) = kept_rows(&host, 7);
+            for (sample, rows) in rows.iter().enumerate() {
+                let own = sample * width..(sample + 1) * width;
+                let kept = own.start + rows.start * host.action_dim..own.start + rows.end * host.action_dim;
+                assert_eq!(together[kept.clone()], clean[kept.clone()]);
+                // Of none kept: as if nothing had been said.
+                assert_eq!(together[own.clone()] == free[own.clone()], kept.is_empty());
+                assert_eq!(plan(&mut engine, sample..sample + 1, true), together[own]);
+            }
+            let reference = plan(&mut graph, 0..7, true);
+            let apart = together.iter().zip(&reference).map(|(one, two)| (one - two).abs());
+            let apart = apart.fold(0.0, f32::max);
+            assert!(apart < 1e-4, "{apart}");
+        }
+    }
+}
+
 #[test]
 fn a_plan_is_the_same_on_several_threads() {
     let steps = steps(SamplerConfig::ddpm(3));
@@ -169,10 +223,13 @@ fn a_plan_allocates_nothing_once_one_as_large_was_made() {
     for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
         let mut engine = CpuEngine::new(&host, precision);
         engine.set_steps(&steps).unwrap();
+        let (rows, clean) = kept_rows(&host, 5);
         let mut allocations = |batch: usize| {
             let before = ALLOCATIONS.get();
             let samples = &mut samples[..batch * numbers];
-            engine.plan(&conditions[..batch * 36], &noise[..5 * samples.len()], samples).unwrap();
+            let noise = &noise[..5 * samples.len()];
+            let kept = Kept { rows: &rows, clean: &clean }.part(0..batch);
+            engine.plan(Asked { conditions: &conditions[..batch * 36], noise, kept }, samples).unwrap();
             ALLOCATIONS.get() - before
         };
         assert_ne!(allocations(5), 0, "the counter counts nothing");

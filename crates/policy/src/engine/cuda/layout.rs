@@ -3,6 +3,9 @@
 /// Room for (tap, part) pairs of a convolution and of the shortcut beside it.
 pub(super) const ENTRIES: usize = 36;
 
+/// Samples in one launch; what a block holds of the activations grows with them.
+pub(super) const LARGEST_BATCH: usize = 2;
+
 /// A device address.
 pub(super) type Address = u64;
 
@@ -83,6 +86,8 @@ pub(super) struct Step {
     pub of_output: f32,
     pub deviation: f32,
     pub draw: i32,
+    pub kept_clean: f32,
+    pub kept_noise: f32,
 }
 
 #[repr(C)]
@@ -100,6 +105,8 @@ pub(super) struct Plan {
     pub output: Address,
     pub output_bias: Address,
     pub arrived: Address,
+    pub clean: Address,
+    pub kept: [[i32; 2]; LARGEST_BATCH],
     pub phase_count: i32,
     pub step_count: i32,
     pub film: i32,

@@ -11,10 +11,10 @@ mod tests;
 use cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg};
 
 use self::film::FilmTables;
-use self::layout::{ENTRIES, Phase, Plan, Step};
+use self::layout::{ENTRIES, LARGEST_BATCH, Phase, Plan, Step};
 use self::pack::Form;
 use self::program::{Packed, Program};
-use super::{HostNetwork, PlanEngine, Precision};
+use super::{Asked, HostNetwork, PlanEngine, Precision};
 use crate::PolicyFailure;
 use crate::cuda::{Buffer, Gpu, Mapped, Module, failed};
 use crate::cuda_train::BatchPlans;
@@ -31,8 +31,6 @@ const SOURCE: &str = concat!(
 const CHUNK_BYTES: usize = 32 << 10;
 /// Threads of a block that compute; one more warp copies weights, and one speaks with the other blocks.
 const CONSUMERS: usize = 256;
-/// Samples in one launch; what a block holds of the activations grows with them.
-const LARGEST_BATCH: usize = 2;
 
 /// See the module.
 pub(crate) struct CudaEngine {
@@ -63,6 +61,7 @@ struct Launch {
     condition: Mapped,
     noise: Mapped,
     samples: Mapped,
+    clean: Buffer<f32>,
     film_condition: Buffer<f32>,
     x: Buffer<f32>,
     arrived: Buffer<u32>,
@@ -140,6 +139,7 @@ impl CudaEngine {
         }
         let defines = [
             format!("BATCH={batch}"),
+            format!("LARGEST_BATCH={LARGEST_BATCH}"),
             format!("COLUMNS={columns}"),
             format!("N_TILES={tiles}"),
             format!("X_PARTS={}", form.input_parts()),
@@ -166,6 +166,7 @@ impl CudaEngine {
             condition: Mapped::zeroed(gpu, batch * self.film.condition_dim)?,
             noise: Mapped::zeroed(gpu, draws * batch * sample)?,
             samples: Mapped::zeroed(gpu, batch * sample)?,
+            clean: Buffer::zeroed(gpu, batch * sample)?,
             film_condition: Buffer::zeroed(gpu, batch * self.packed.layers.film_numbers)?,
             x: Buffer::zeroed(gpu, 2 * batch * sample)?,
             arrived: Buffer::zeroed(gpu, 2)?,
@@ -197,6 +198,8 @@ impl PlanEngine for CudaEngine {
                     of_output: step.of_output as f32,
                     deviation: step.deviation as f32,
                     draw,
+                    kept_clean: step.kept[0] as f32,
+                    kept_noise: step.kept[1] as f32,
                 }
             })
             .collect();
@@ -212,16 +215,24 @@ impl PlanEngine for CudaEngine {
         self.prepare(1)
     }
 
-    fn plan(&mut self, conditions: &[f32], noise: &[f32], samples: &mut [f32]) -> Result<(), PolicyFailure> {
+    fn plan(&mut self, asked: Asked, samples: &mut [f32]) -> Result<(), PolicyFailure> {
+        let Asked { conditions, noise, kept } = asked;
         let sample = self.packed.predicted * self.packed.action_dim;
         let batch = samples.len() / sample;
         if batch > LARGEST_BATCH {
-            return self.batches()?.plan(conditions, noise, samples);
+            return self.batches()?.plan(asked, samples);
         }
         self.prepare(batch)?;
         let Some(launch) = &mut self.launches[batch] else { return Ok(()) };
         launch.condition.slice_mut()[..conditions.len()].copy_from_slice(conditions);
         launch.noise.slice_mut()[..noise.len()].copy_from_slice(noise);
+        if !kept.rows.is_empty() {
+            launch.clean.write(kept.clean)?;
+        }
+        let mut kept_rows = [[0; 2]; LARGEST_BATCH];
+        for (to, rows) in kept_rows.iter_mut().zip(kept.rows) {
+            *to = [rows.start as i32, rows.end as i32];
+        }
         let last = self.packed.layers.layers.last().map_or("", |layer| &layer.name);
         let plan = Plan {
             phases: launch.program.phases.at(0),
@@ -236,6 +247,8 @@ impl PlanEngine for CudaEngine {
             output: launch.program.output,
             output_bias: self.packed.vector(&format!("{last}.bias")),
             arrived: launch.arrived.at(0),
+            clean: launch.clean.at(0),
+            kept: kept_rows,
             phase_count: launch.program.count as i32,
             step_count: self.steps.len() as i32,
             film: self.packed.layers.film_numbers as i32,

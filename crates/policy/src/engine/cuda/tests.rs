@@ -155,7 +155,7 @@ fn the_list_of_layers_is_the_graph() {
         let mut graph = GraphEngine::new(network, DeviceChoice::Cpu).unwrap();
         graph.set_steps(&[output_at(37)]).unwrap();
         let mut want = vec![0.0; 48];
-        graph.plan(&condition, &x, &mut want).unwrap();
+        graph.plan(Asked::new(&condition, &x), &mut want).unwrap();
         let error = largest_difference(&is, &want);
         assert!(error < 2e-5, "{scale}: {error}");
     }
@@ -267,9 +267,9 @@ fn the_kernel_plans_as_the_graph_does() {
                     let (conditions, noise) = (numbers(4, batch * 10), numbers(5, draws * sample));
                     let (mut is, mut again, mut want) =
                         (vec![9.0; sample], vec![8.0; sample], vec![0.0; sample]);
-                    engine.plan(&conditions, &noise, &mut is).unwrap();
-                    engine.plan(&conditions, &noise, &mut again).unwrap();
-                    graph.plan(&conditions, &noise, &mut want).unwrap();
+                    engine.plan(Asked::new(&conditions, &noise), &mut is).unwrap();
+                    engine.plan(Asked::new(&conditions, &noise), &mut again).unwrap();
+                    graph.plan(Asked::new(&conditions, &noise), &mut want).unwrap();
                     let error = largest_difference(&is, &want);
                     eprintln!("{dims:?} {precision:?} {sampler:?} batch {batch}: largest error {error:.2e}");
                     assert!(error < bound, "{dims:?} {precision:?} {sampler:?} batch {batch}: {error}");
@@ -282,7 +282,15 @@ fn the_kernel_plans_as_the_graph_does() {
 
 /// One pass of the network: a step that returns its output.
 fn output_at(timestep: usize) -> SamplerStep {
-    SamplerStep { timestep, clean: [0.0; 2], of_clean: 0.0, of_x: 0.0, of_output: 1.0, deviation: 0.0 }
+    SamplerStep {
+        timestep,
+        clean: [0.0; 2],
+        of_clean: 0.0,
+        of_x: 0.0,
+        of_output: 1.0,
+        deviation: 0.0,
+        kept: [0.0; 2],
+    }
 }
 
 #[test]
@@ -305,7 +313,7 @@ fn one_pass_is_that_of_double_precision() {
             engine.set_steps(&[output_at(37)]).unwrap();
             let (conditions, noise) = (numbers(4, batch * 10), numbers(5, batch * 32));
             let mut is = vec![0.0; batch * 32];
-            engine.plan(&conditions, &noise, &mut is).unwrap();
+            engine.plan(Asked::new(&conditions, &noise), &mut is).unwrap();
             let samples = is.chunks_exact(32).zip(noise.chunks_exact(32)).zip(conditions.chunks_exact(10));
             let (mut errors, mut squares) = (0.0, 0.0);
             for ((is, noise), condition) in samples {
@@ -340,7 +348,7 @@ fn how_long_plans_take() {
                 let mut times: Vec<f64> = (0..300)
                     .map(|_| {
                         let begun = std::time::Instant::now();
-                        engine.plan(&conditions, &noise, &mut samples).unwrap();
+                        engine.plan(Asked::new(&conditions, &noise), &mut samples).unwrap();
                         begun.elapsed().as_secs_f64() * 1e3
                     })
                     .skip(50)

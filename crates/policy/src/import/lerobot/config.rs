@@ -189,7 +189,14 @@ impl LeRobotConfig {
         let steps = self.num_inference_steps.unwrap_or(self.num_train_timesteps);
         let sampler = match self.noise_scheduler_type.as_deref().unwrap_or("DDPM") {
             "DDPM" => SamplerConfig::Ddpm { steps, clip, variance: Variance::FixedSmall, spacing },
-            "DDIM" => SamplerConfig::Ddim { steps, eta: 0.0, clip, spacing, renoise_clipped: false },
+            "DDIM" => SamplerConfig::Ddim {
+                steps,
+                eta: 0.0,
+                clip,
+                spacing,
+                renoise_clipped: false,
+                hurried_steps: None,
+            },
             other => return refused("noise_scheduler_type", other, "DDPM and DDIM"),
         };
         let schedule = ScheduleConfig {
@@ -218,6 +225,7 @@ impl LeRobotConfig {
             relative: Vec::new(),
             angles: Vec::new(),
             normalization: Vec::new(),
+            prefix: None,
         })
     }
 }

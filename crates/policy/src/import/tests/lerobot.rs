@@ -122,6 +122,7 @@ fn samples_are_clipped_where_lerobot_clips_them() {
         clip: false,
         spacing: crate::Spacing::Leading,
         renoise_clipped: false,
+        hurried_steps: None,
     };
     assert_eq!((manifest.clip_range, manifest.policy.sampler), (1.0, unclipped));
 }

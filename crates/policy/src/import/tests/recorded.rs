@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::checkpoint::{parse_tensors, weights_from};
-use crate::engine::{CpuEngine, PlanEngine, Precision};
+use crate::engine::{Asked, CpuEngine, PlanEngine, Precision};
 use crate::golden_tests::Golden;
 use crate::{DiffusionPolicy, SamplerConfig};
 
@@ -62,7 +62,7 @@ fn error_of(stored: Stored, scale: bool) -> f64 {
     ] {
         engine.set_steps(&sampler.steps_of(&schedule, objective)).unwrap();
         let mut sample = vec![0.0; 96];
-        engine.plan(&seen, &noise, &mut sample).unwrap();
+        engine.plan(Asked::new(&seen, &noise), &mut sample).unwrap();
         let planned =
             sample.chunks_exact(2).flat_map(|row| stored.manifest.action.unnormalise(row.iter().copied()));
         let want = &golden.tensors[&format!("cps{}.{name}.final", u8::from(scale))];

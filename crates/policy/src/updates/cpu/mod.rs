@@ -158,7 +158,7 @@ impl CpuUpdates {
 impl Updates for CpuUpdates {
     fn step(&mut self, batch: &Batch, rate: f64, decay: f64) -> Result<(), PolicyFailure> {
         let share = batch.len() / self.shards.len();
-        let numbers = batch.action.len() as f64;
+        let numbers = batch.learned() as f64;
         let (program, weights) = (&self.program, Placed { values: &self.weights, turned: &self.turned });
         let losses: Vec<f64> = std::thread::scope(|scope| {
             let running: Vec<_> = self
@@ -190,7 +190,7 @@ impl Updates for CpuUpdates {
             let end = (start + run.capacity()).min(batch.len());
             errors += run.forward(&self.program, weights, batch, start..end);
         }
-        Ok(errors / batch.action.len() as f64)
+        Ok(errors / batch.learned() as f64)
     }
 
     fn average(&mut self) -> Result<Vec<Vec<f32>>, PolicyFailure> {

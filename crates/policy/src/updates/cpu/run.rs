@@ -46,7 +46,7 @@ impl Run {
         self.capacity
     }
 
-    /// Predicts for some samples of a batch, and returns the sum of their squared errors.
+    /// Predicts for some samples of a batch, and returns the sum of their squared errors where they count.
     pub fn forward(
         &mut self,
         program: &Program,
@@ -72,7 +72,10 @@ impl Run {
         let target = batch.target[part(&batch.target)].chunks_exact(shape.inside(0).len());
         let error = |(sample, target): (usize, &[f32])| {
             let prediction = &self.values[program.prediction][shape.inside(sample)];
-            let squares = prediction.iter().zip(target).map(|(is, want)| (is - want) * (is - want));
+            let kept = batch.kept(samples.start + sample);
+            let before = prediction[..kept.start].iter().zip(&target[..kept.start]);
+            let behind = prediction[kept.end..].iter().zip(&target[kept.end..]);
+            let squares = before.chain(behind).map(|(is, want)| (is - want) * (is - want));
             f64::from(squares.sum::<f32>())
         };
         target.enumerate().map(error).sum()
@@ -98,6 +101,7 @@ impl Run {
             for ((grad, is), want) in grad.iter_mut().zip(prediction).zip(target) {
                 *grad = 2.0 * factor * (is - want);
             }
+            grad[batch.kept(index)].fill(0.0);
         }
         for operation in program.operations.iter().rev() {
             self.retrace(program, weights, *operation, count, (&mut *sums, add));

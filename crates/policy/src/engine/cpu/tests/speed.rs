@@ -15,7 +15,7 @@ fn plan_takes(engine: &mut dyn PlanEngine, host: &HostNetwork, batch: usize) -> 
     let mut samples = vec![0.0; batch * 32];
     let mut mean = |plans: usize| {
         let before = thread_secs();
-        (0..plans).for_each(|_| engine.plan(&conditions, &noise, &mut samples).unwrap());
+        (0..plans).for_each(|_| engine.plan(Asked::new(&conditions, &noise), &mut samples).unwrap());
         (thread_secs() - before) * 1e3 / plans as f64
     };
     // The clock of a thread moves in steps of milliseconds.
@@ -89,7 +89,7 @@ fn again_and_again(host: &HostNetwork) {
             let mut samples = vec![0.0; 32];
             let once = |_| {
                 let start = std::time::Instant::now();
-                engine.plan(&conditions, &noise, &mut samples).unwrap();
+                engine.plan(Asked::new(&conditions, &noise), &mut samples).unwrap();
                 start.elapsed().as_secs_f64() * 1e3
             };
             let mut times: Vec<f64> = (0..60).map(once).collect();

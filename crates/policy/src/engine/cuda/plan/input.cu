@@ -1,11 +1,21 @@
 // The input of an item: what the layer before summed, normalised and so on, as bf16 in shared memory.
 
+// What row `t` of a sample is when step `step` begins, if it is kept, and otherwise `next`.
+__device__ __forceinline__ float kept_or(const Plan& plan, int step, int b, int t, int at, float next) {
+    if (t < plan.kept[b][0] || t >= plan.kept[b][1]) return next;
+    if (step == plan.step_count) return plan.clean[at];
+    const Step& now = plan.steps[step];
+    // The noise lies with the host, and is far.
+    float noise = now.kept_noise != 0.0f ? plan.noise[at] : 0.0f;
+    return now.kept_clean * plan.clean[at] + now.kept_noise * noise;
+}
+
 // The sample that step `step` begins with; that of `step_count` is the plan.
 __device__ __forceinline__ float sample_at(const Plan& plan, int step, int b, int t, int d) {
     int length = COLUMNS / BATCH;
     int sample = length * plan.action_dim;
     int at = b * sample + t * plan.action_dim + d;
-    if (step == 0) return plan.noise[at];
+    if (step == 0) return kept_or(plan, step, b, t, at, plan.noise[at]);
     const Step& last = plan.steps[step - 1];
     float x = load1(plan.x + ((step - 1) & 1) * BATCH * sample + at);
     float output = plan.output_bias[d], parts[8];
@@ -23,7 +33,7 @@ __device__ __forceinline__ float sample_at(const Plan& plan, int step, int b, in
     // `clamp` drops NaN: what is not finite must stay so, to be seen.
     if (!(fabsf(output) < 3.0e38f)) next = output;
     if (last.deviation > 0.0f) next += last.deviation * plan.noise[(1 + last.draw) * BATCH * sample + at];
-    return next;
+    return kept_or(plan, step, b, t, at, next);
 }
 
 // What a thread needs for an item and does not depend on the layer before: it is computed, and fetched to shared memory,

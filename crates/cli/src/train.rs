@@ -46,6 +46,11 @@ pub struct Train {
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     resume: Option<PathBuf>,
 
+    /// Begin from the weights of this checkpoint, rather than from random ones. Its network must be the configuration's;
+    /// where it observes and acts with the same features, its normalisers are taken too
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with = "resume")]
+    init: Option<PathBuf>,
+
     /// Where the network is trained
     #[arg(long, value_enum, default_value_t)]
     device: Device,
@@ -79,7 +84,12 @@ impl Train {
         ctrlc::set_handler(move || stopper.store(true, Ordering::Relaxed))
             .context("cannot watch for Ctrl-C")?;
         let mut show = Show::new(&out);
-        let paths = TrainPaths { data: self.data.as_deref(), out: &out, resume: self.resume.is_some() };
+        let paths = TrainPaths {
+            data: self.data.as_deref(),
+            out: &out,
+            resume: self.resume.is_some(),
+            init: self.init.as_deref(),
+        };
         let devices = TrainDevices { device: self.device.into(), count: usize::try_from(self.devices)? };
         let report = train(&config, &paths, devices, &stop, &mut |event| show.event(event))?;
         show.finish()?;
@@ -134,6 +144,14 @@ impl Show {
                         passed_over.join(", ")
                     ));
                 }
+            }
+            TrainEvent::Begun { from } => {
+                let normalisers =
+                    if from.normalizers { "its normalisers" } else { "normalisers of the data set" };
+                self.line(&format!(
+                    "begun from {} after {} steps, with {normalisers}",
+                    from.checkpoint, from.steps
+                ));
             }
             TrainEvent::Reading { frames, of } => {
                 // A small set is read before a bar could be seen.

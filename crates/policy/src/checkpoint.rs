@@ -81,6 +81,23 @@ pub struct Trained {
     /// Where it came from, if it was trained elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<Imported>,
+    /// What it began from, if not from random weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<Initial>,
+}
+
+/// The checkpoint whose weights a training began from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Initial {
+    /// The folder, as it was given.
+    pub checkpoint: String,
+    /// The SHA-256 of its file of weights.
+    pub sha256: String,
+    /// Steps that it had been trained for.
+    pub steps: u64,
+    /// Whether its normalisers were taken too, because it observes and acts with the same features.
+    pub normalizers: bool,
 }
 
 impl Trained {
@@ -96,6 +113,7 @@ impl Trained {
             parameters: 0,
             seconds: 0.0,
             imported: None,
+            initial: None,
         }
     }
 }
@@ -137,6 +155,8 @@ pub(crate) struct Stored {
     pub list: ParameterList,
     /// In the order of `list`.
     pub values: Vec<Vec<f32>>,
+    /// The SHA-256 of the file of weights.
+    pub sha256: String,
     golden: Golden,
 }
 
@@ -151,19 +171,34 @@ impl Stored {
 
     fn read(folder: &Path) -> Result<Self, PolicyFailure> {
         let files = read_checked(folder)?;
-        let manifest: Manifest = serde_json::from_slice(&files[0])
-            .map_err(|error| PolicyFailure::checkpoint(folder.join(MANIFEST), error))?;
-        manifest.check().map_err(|problem| PolicyFailure::checkpoint(folder.join(MANIFEST), problem))?;
+        let manifest = Manifest::parse(&files[0])
+            .map_err(|problem| PolicyFailure::checkpoint(folder.join(MANIFEST), problem))?;
         let list = manifest.host_network(Vec::new()).list;
         let values = weights_from(&list, &files[1])
             .map_err(|problem| PolicyFailure::checkpoint(folder.join(WEIGHTS), problem))?;
         let golden = Golden::parse(&files[2])
             .map_err(|problem| PolicyFailure::checkpoint(folder.join(GOLDEN), problem))?;
-        Ok(Self { manifest, list, values, golden })
+        Ok(Self { manifest, list, values, sha256: hex(&Sha256::digest(&files[1])), golden })
     }
 }
 
 impl Manifest {
+    /// What the checkpoint `folder` says about itself.
+    ///
+    /// # Errors
+    /// When it cannot be read, or says what does not hold together.
+    pub(crate) fn read(folder: &Path) -> Result<Self, PolicyFailure> {
+        let path = folder.join(MANIFEST);
+        let bytes = fs::read(&path).map_err(PolicyFailure::io(&path))?;
+        Self::parse(&bytes).map_err(|problem| PolicyFailure::checkpoint(path, problem))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.format != FORMAT {
             return Err(format!("format {} is unknown: this program reads format {FORMAT}", self.format));

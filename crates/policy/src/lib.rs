@@ -27,6 +27,7 @@ pub mod export;
 #[cfg(test)]
 mod golden_tests;
 pub mod import;
+mod initial;
 mod kernels;
 mod normalizer;
 mod objective;
@@ -44,7 +45,7 @@ mod updates;
 
 pub use angles::Angles;
 pub use augmentation::{Mirror, Scale, Symmetry};
-pub use checkpoint::{Manifest, Trained};
+pub use checkpoint::{Initial, Manifest, Trained};
 pub use config::{
     DEFAULT_MEMORY_MIB, DataConfig, EmaConfig, FeatureSource, NetworkConfig, OptimizerConfig, PolicyConfig,
     PrefixConfig, TrainConfig, TrainingConfig,

@@ -10,9 +10,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use crate::checkpoint::{self, Manifest};
+use crate::checkpoint::{self, Initial, Manifest};
 use crate::config::TrainConfig;
 use crate::data::TrainingData;
+use crate::initial::Beginning;
 use crate::optimizer::{ema_decay, learning_rate};
 use crate::parameters::ParameterList;
 use crate::resume::{self, Progress};
@@ -34,6 +35,8 @@ pub struct TrainPaths<'a> {
     pub out: &'a Path,
     /// Go on from the newest checkpoint in `out`.
     pub resume: bool,
+    /// Begin from the weights of this checkpoint, rather than from random ones; not looked at when resuming.
+    pub init: Option<&'a Path>,
 }
 
 /// What training tells while it runs.
@@ -44,6 +47,10 @@ pub enum TrainEvent {
     Opened {
         format: String,
         passed_over: Vec<String>,
+    },
+    /// The training begins from a checkpoint's weights, or goes on having begun so.
+    Begun {
+        from: Initial,
     },
     /// While ranges are learned, before the first step.
     Reading {
@@ -117,25 +124,34 @@ pub fn train(
     let passed_over = dataset.info().passed_over().map(|feature| feature.name.clone()).collect();
     report(&TrainEvent::Opened { format: dataset.format().to_string(), passed_over });
     let reading = &mut |frames, of| report(&TrainEvent::Reading { frames, of });
-    let data = TrainingData::load_telling(config, dataset, reading)?;
+    let mut data = TrainingData::load_telling(config, dataset, reading)?;
     std::fs::create_dir_all(paths.out).map_err(PolicyFailure::io(paths.out))?;
-    let mut trainer = Trainer::new(config, &data, paths.out, devices.into())?;
     checkpoint::remove_unfinished(paths.out)?;
     let found = checkpoint::checkpoints_in(paths.out).pop();
-    let progress = match (found, paths.resume) {
-        (Some(folder), true) => {
+    let beginning = match (&found, paths.resume, paths.init) {
+        (Some(folder), true, _) => Beginning::again(folder)?,
+        (Some(folder), false, _) => {
+            let problem = "the folder already holds a training: resume it with --resume, or choose another";
+            return Err(PolicyFailure::checkpoint(folder, problem));
+        }
+        (None, true, _) => {
+            return Err(PolicyFailure::checkpoint(paths.out, "there is no checkpoint to resume from"));
+        }
+        (None, false, Some(init)) => Beginning::read(init, &Manifest::untrained(config))?,
+        (None, false, None) => Beginning::default(),
+    };
+    if let Some(from) = &beginning.initial {
+        report(&TrainEvent::Begun { from: from.clone() });
+    }
+    beginning.normalizers.clone().into_iter().for_each(|normalizers| data.normalise_with(normalizers));
+    let mut trainer = Trainer::new(config, &data, paths.out, devices.into(), beginning)?;
+    let progress = match found {
+        Some(folder) => {
             let (learned, progress) = resume::load(&folder, config, &trainer.list)?;
             trainer.updates.restore(learned)?;
             progress
         }
-        (Some(folder), false) => {
-            let problem = "the folder already holds a training: resume it with --resume, or choose another";
-            return Err(PolicyFailure::checkpoint(folder, problem));
-        }
-        (None, true) => {
-            return Err(PolicyFailure::checkpoint(paths.out, "there is no checkpoint to resume from"));
-        }
-        (None, false) => Progress { step: 0, seconds: 0.0 },
+        None => Progress { step: 0, seconds: 0.0 },
     };
     report(&TrainEvent::Started {
         step: progress.step,
@@ -164,10 +180,13 @@ impl<'a> Trainer<'a> {
         data: &'a TrainingData,
         out: &'a Path,
         devices: TrainDevices,
+        beginning: Beginning,
     ) -> Result<Self, PolicyFailure> {
         let mut manifest = manifest(config, data);
+        manifest.trained.initial = beginning.initial;
         let mut network = manifest.host_network(Vec::new());
-        network.values = network.list.initialise(&mut ChaCha8Rng::seed_from_u64(config.seed));
+        let random = || network.list.initialise(&mut ChaCha8Rng::seed_from_u64(config.seed));
+        network.values = beginning.values.unwrap_or_else(random);
         let list = network.list.clone();
         manifest.trained.parameters = list.count();
         let schedule = config.policy.schedule.build().map_err(PolicyFailure::Config)?;

@@ -79,7 +79,7 @@ fn recorded(dir: &Path, name: &str, episodes: usize, at: impl Fn(usize, usize) -
 
 /// Trains, and tells the losses.
 fn trained(config: &TrainConfig, data: &Path, out: &Path) -> (TrainReport, Vec<f64>) {
-    let (paths, mut losses) = (TrainPaths { data: Some(data), out, resume: false }, Vec::new());
+    let (paths, mut losses) = (TrainPaths { data: Some(data), out, resume: false, init: None }, Vec::new());
     let report = train(config, &paths, DeviceChoice::Cpu, &AtomicBool::new(false), &mut |event| {
         if let TrainEvent::Step { loss, .. } = event {
             losses.push(*loss);
@@ -210,7 +210,7 @@ fn a_streamed_training_that_is_stopped_resumes_to_the_bit() {
     (config.training.steps, config.training.batch_size, config.training.checkpoint_every) = (60, 32, 25);
     let run = |name: &str, resume: bool, stop_at: u64| {
         let (stop, out) = (AtomicBool::new(false), dir.path().join(name));
-        let paths = TrainPaths { data: Some(&data), out: &out, resume };
+        let paths = TrainPaths { data: Some(&data), out: &out, resume, init: None };
         let report = train(&config, &paths, DeviceChoice::Cpu, &stop, &mut |event| {
             if matches!(event, TrainEvent::Step { step, .. } if *step == stop_at) {
                 stop.store(true, Ordering::Relaxed);
@@ -269,7 +269,7 @@ fn one_interface_is_trained_on_from_zarr_and_from_hdf5() {
         let mut other = config.clone();
         other.interface.control_hz = 15.0;
         let (out, stop) = (dir.path().join(format!("other_{file}")), AtomicBool::new(false));
-        let paths = TrainPaths { data: Some(&fixtures.join(file)), out: &out, resume: false };
+        let paths = TrainPaths { data: Some(&fixtures.join(file)), out: &out, resume: false, init: None };
         let error = train(&other, &paths, DeviceChoice::Cpu, &stop, &mut |_| {}).err();
         assert_eq!(error.map(|error| error.to_string().contains("20 Hz")), (hz == 20.0).then_some(true));
     }

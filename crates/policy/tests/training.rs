@@ -93,7 +93,7 @@ fn run(
     stop_at: u64,
 ) -> Result<TrainReport, PolicyFailure> {
     let stop = AtomicBool::new(false);
-    let paths = TrainPaths { data: Some(data), out, resume };
+    let paths = TrainPaths { data: Some(data), out, resume, init: None };
     train(config, &paths, DeviceChoice::Cpu, &stop, &mut |event| {
         if matches!(event, TrainEvent::Step { step, .. } if *step == stop_at) {
             stop.store(true, Ordering::Relaxed);
@@ -115,7 +115,7 @@ fn a_small_set_is_learned_and_the_plan_follows_it() {
     let mut validated = Vec::new();
     let stop = AtomicBool::new(false);
     let out = dir.path().join("run");
-    let paths = TrainPaths { data: Some(&data), out: &out, resume: false };
+    let paths = TrainPaths { data: Some(&data), out: &out, resume: false, init: None };
     let report = train(&config, &paths, DeviceChoice::Cpu, &stop, &mut |event| {
         if let TrainEvent::Validated { action_error, .. } = event {
             validated.push(*action_error);
@@ -166,7 +166,7 @@ fn several_devices_can_share_a_training_and_its_resumption() {
     (config.training.shards, config.training.steps) = (4, 12);
     let on = |count: usize, name: &str, resume: bool, stop_at: u64| {
         let (stop, out) = (AtomicBool::new(false), dir.path().join(name));
-        let paths = TrainPaths { data: Some(&data), out: &out, resume };
+        let paths = TrainPaths { data: Some(&data), out: &out, resume, init: None };
         let devices = TrainDevices { device: DeviceChoice::Cpu, count };
         train(&config, &paths, devices, &stop, &mut |event| {
             if matches!(event, TrainEvent::Step { step, .. } if *step == stop_at) {

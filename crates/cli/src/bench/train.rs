@@ -145,7 +145,8 @@ impl Train {
         let scratch = Scratch::new("train")?;
         let data = scratch.path().join("data");
         synthetic::write(config, &data)?;
-        let paths = TrainPaths { data: Some(&data), out: &scratch.path().join("out"), resume: false };
+        let paths =
+            TrainPaths { data: Some(&data), out: &scratch.path().join("out"), resume: false, init: None };
         let (stop, mut told) = (AtomicBool::new(false), Vec::new());
         let limit = Duration::from_secs_f64(self.seconds);
         train(config, &paths, DeviceChoice::from(self.device), &stop, &mut |event| {

@@ -20,6 +20,7 @@ use self::source::Source;
 use self::stream::{Budget, Stream};
 use self::supply::Supply;
 use crate::config::DEFAULT_MEMORY_MIB;
+use crate::initial::Normalizers;
 use crate::ranges::Ranges;
 use crate::{NoiseSchedule, Normalizer, Objective, PolicyFailure, TrainConfig};
 
@@ -159,6 +160,13 @@ impl TrainingData {
             action,
             clip_range,
         })
+    }
+
+    /// Normalises as a checkpoint does, and no longer by what the set holds.
+    pub fn normalise_with(&mut self, normalizers: Normalizers) {
+        let Normalizers { observation, action, clip_range } = normalizers;
+        self.encoder.normalise_with(&observation, &action);
+        (self.observation, self.action, self.clip_range) = (observation, action, clip_range);
     }
 
     /// Windows in one pass over the training episodes.

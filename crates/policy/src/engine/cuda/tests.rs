@@ -6,8 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use super::film::FilmTables;
 use super::layers::{Input, Kind, Layers, Shortcut};
 use super::*;
-use crate::engine::GraphEngine;
 use crate::engine::cpu::reference;
+use crate::engine::{CLEAN, GraphEngine, Kept};
 use crate::{BetaCurve, DeviceChoice, Objective, SamplerConfig, ScheduleConfig, UnetConfig};
 
 fn network(down_dims: &[usize], action_dim: usize, cond_predict_scale: bool) -> HostNetwork {
@@ -275,6 +275,49 @@ fn the_kernel_plans_as_the_graph_does() {
                     assert!(error < bound, "{dims:?} {precision:?} {sampler:?} batch {batch}: {error}");
                     assert_eq!(is, again, "a plan made twice differs");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_kernel_keeps_rows_as_the_graph_does() {
+    let network = network(&[64, 128, 256], 2, true);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let bound = if precision == Precision::F32 { 1e-4 } else { precision.tolerance() };
+        let Some(mut engine) = on_gpu(&network, precision) else { return };
+        let mut graph = GraphEngine::new(network.clone(), DeviceChoice::Cpu).unwrap();
+        for (sampler, clean) in [(SamplerConfig::ddim(10), true), (SamplerConfig::ddpm(5), false)] {
+            let mut steps = steps(sampler);
+            if clean {
+                steps.iter_mut().for_each(|step| step.kept = CLEAN);
+            }
+            engine.set_steps(&steps).unwrap();
+            graph.set_steps(&steps).unwrap();
+            for batch in [1, 2, 7, 64] {
+                if batch > engine.largest_batch() {
+                    continue;
+                }
+                let sample = batch * 32;
+                let (conditions, noise) = (numbers(4, batch * 10), numbers(5, draws(&steps) * sample));
+                let clean = numbers(6, sample);
+                // From none of some to all of others.
+                let rows: Vec<_> = (0..batch).map(|b| b % 3..b % 3 + (5 * b + 4) % 14).collect();
+                let asked =
+                    Asked { kept: Kept { rows: &rows, clean: &clean }, ..Asked::new(&conditions, &noise) };
+                let [mut is, mut free, mut again, mut want] = [0.0; 4].map(|zero| vec![zero; sample]);
+                engine.plan(Asked::new(&conditions, &noise), &mut free).unwrap();
+                engine.plan(asked, &mut is).unwrap();
+                graph.plan(asked, &mut want).unwrap();
+                let error = largest_difference(&is, &want);
+                eprintln!("{precision:?} {sampler:?} batch {batch}: largest error {error:.2e}");
+                assert!(error < bound, "{precision:?} {sampler:?} batch {batch}: {error}");
+                for numbers in asked.kept.numbers(2) {
+                    assert_eq!(is[numbers.clone()], clean[numbers]);
+                }
+                // What was kept is forgotten.
+                engine.plan(Asked::new(&conditions, &noise), &mut again).unwrap();
+                assert_eq!(again, free);
             }
         }
     }

@@ -47,7 +47,8 @@ pub enum SamplerConfig {
         /// Derive the noise anew from the clipped estimate (Glide; `use_clipped_model_output` in `diffusers`).
         #[serde(default)]
         renoise_clipped: bool,
-        /// Steps of a plan that is late already: at least 4, and fewer than `steps`. As many as ever if not given.
+        /// Steps of a plan that is late already: at least 4, and fewer than `steps`. As many as ever if not given, and on a
+        /// GPU, where a plan takes a millisecond or two.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hurried_steps: Option<usize>,
     },

@@ -434,6 +434,24 @@ fn a_joint_that_is_missing_is_named() {
 }
 
 #[test]
+fn a_gripper_that_publishes_on_the_same_topic_is_no_hindrance() {
+    let robot = robot_file(&free_endpoint(), &[]);
+    let driver = Driver::start(&robot, MessageType::Float64MultiArray);
+    let serving = Serving::start(&robot, &Behaviour::default());
+    let finger =
+        JointState { name: vec!["finger".into()], position: vec![0.02], ..JointState::default() }.encode();
+    let mut sequence = 0;
+    driver.observe_until([1.0, 2.0], "running", || {
+        sequence += 1;
+        let attached = Some(attachment(sequence, [1; 16]));
+        driver.put(STATES, MessageType::JointState, finger.clone(), attached);
+        driver.is("Run") && driver.heard().len() > 10
+    });
+    let report = serving.end();
+    assert!(count(&report, "shape_refused") > 0 && count(&report, "foreign_publisher") == 0, "{report:?}");
+}
+
+#[test]
 fn malformed_and_foreign_messages_are_counted_and_change_nothing() {
     let robot = robot_file(&free_endpoint(), &[]);
     let driver = Driver::start(&robot, MessageType::Float64MultiArray);

@@ -120,3 +120,53 @@ fn at_the_clocks_pace() {
         assert_eq!(serve["counters"][refusal], 0, "{refusal}");
     }
 }
+
+/// Where the robot is when it next says that it is in `state`.
+fn until_said(lines: &mut impl Iterator<Item = std::io::Result<String>>, state: &str) -> Vec<f64> {
+    let begun = Instant::now();
+    let mut says = lines.map(Result::unwrap).inspect(|line| {
+        assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} for `{state}`, and it says `{line}`");
+    });
+    let said = says.find_map(|line| line.strip_prefix(state).map(str::to_owned));
+    serde_json::from_str(&said.expect("the robot goes on")).unwrap()
+}
+
+#[test]
+fn the_robot_of_the_examples_is_driven_and_holds_when_commands_end() {
+    use std::io::{BufRead, BufReader};
+    let checkpoint = Path::new(ROOT).join("checkpoints/push_t");
+    let Some(python) = python() else {
+        println!("skipped: no Python with the packages of tests/python/requirements.txt (see the README)");
+        return;
+    };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = format!("tcp/127.0.0.1:{port}");
+    let script = Path::new(ROOT).join("examples/python/robot.py");
+    let mut robot = Running::start(Command::new(python).arg(script).arg(&endpoint));
+    let mut lines = BufReader::new(robot.0.stdout.take().unwrap()).lines();
+    let start = until_said(&mut lines, "holding");
+    let file = Path::new(ROOT).join("configs/robots/push_t.toml");
+    let mut serve = Running::start(
+        Command::new(env!("CARGO_BIN_EXE_nudge"))
+            .arg("serve")
+            .arg(checkpoint)
+            .arg("--robot")
+            .arg(file)
+            .args(["--connect", &endpoint, "--json"]),
+    );
+    let apart = |place: &[f64]| (place[0] - start[0]).hypot(place[1] - start[1]);
+    let mut place = until_said(&mut lines, "driven");
+    while apart(&place) < 30.0 {
+        place = until_said(&mut lines, "driven");
+    }
+    let interrupted = Command::new("kill").args(["-INT", &serve.0.id().to_string()]).status().unwrap();
+    assert!(interrupted.success() && serve.end(DEADLINE).is_some(), "serve did not end at Ctrl-C");
+    let held = until_said(&mut lines, "holding");
+    for _ in 0..5 {
+        assert_eq!(until_said(&mut lines, "holding"), held);
+    }
+    let serve: Value = serde_json::from_slice(&serve.output().stdout).unwrap();
+    for refusal in ["attachment_refused", "payload_refused", "encoding_refused", "shape_refused"] {
+        assert_eq!(serve["counters"][refusal], 0, "{refusal}");
+    }
+}

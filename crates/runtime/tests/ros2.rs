@@ -373,6 +373,22 @@ fn each_point_alone_when_the_file_says_so() {
 }
 
 #[test]
+fn a_forward_controller_is_commanded_at_its_own_rate() {
+    let robot =
+        robot_file(&free_endpoint(), &[("control_hz = 50.0", "control_hz = 20.0\ncommand_hz = 200.0")]);
+    let driver = Driver::start(&robot, MessageType::Float64MultiArray);
+    let serving = Serving::start(&robot, &Behaviour::default());
+    driver.observe_until([1.0, 2.0], "running", || driver.is("Run"));
+    let (begun, before) = (Instant::now(), driver.heard().len());
+    driver.observe_until([1.0, 2.0], "commands", || driver.heard().len() > before + 200);
+    // Ten to a control step; a busy machine may miss some.
+    let steps = begun.elapsed().as_secs_f64() * 20.0;
+    assert!(200.0 > 3.0 * steps, "200 commands in {steps:.1} control steps");
+    assert!(driver.heard().iter().all(|heard| floats(heard).iter().all(|number| number.is_finite())));
+    serving.end();
+}
+
+#[test]
 fn what_would_stay_silent_is_refused_with_the_reason() {
     let refusal = |prepare: &dyn Fn(&Driver)| {
         let robot = robot_file(&free_endpoint(), &[]);

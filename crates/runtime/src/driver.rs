@@ -26,9 +26,12 @@ const PLAN_TIME_MARGIN: f64 = 1.25;
 /// Where commands go: the sequence of the observation answered (lockstep) or `None`, and the command.
 pub(crate) type SendCommand = Box<dyn FnMut(Option<i64>, &[f64]) -> bool + Send>;
 
-/// Where whole plans go: the command just sent, and what the guard would let through behind it, a period apart.
+/// Sends the command just sent, and what the guard would let through behind it.
+pub(crate) type SendPlan = Box<dyn FnMut(&[f64], &[Action]) -> bool + Send>;
+
+/// Where whole plans go, their actions a period apart.
 pub(crate) struct Onward {
-    pub send: Box<dyn FnMut(&[f64], &[Action]) -> bool + Send>,
+    pub send: SendPlan,
     pub period: Duration,
 }
 

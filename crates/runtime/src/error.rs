@@ -35,6 +35,11 @@ pub enum RuntimeError {
     Ros2Differs { robot: String, problems: String },
     #[error("the ROS 2 robot `{robot}` cannot be driven after {secs:.0} s:\n{problems}")]
     Ros2Missing { robot: String, secs: f64, problems: String },
+    #[error(
+        "the robot file of `{robot}` is of a robot that speaks ROS 2, and only native ones are simulated: take one \
+         without `protocol = \"ros2\"`"
+    )]
+    NotSimulated { robot: String },
     #[error("zenoh: {doing}: {problem}")]
     Bus { doing: String, problem: String },
     #[error("starting {what}: {problem}")]

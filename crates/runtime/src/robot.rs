@@ -70,6 +70,9 @@ pub fn simulated_robot(
     robot: &RobotFile,
     mut options: RobotOptions,
 ) -> Result<RobotReport, RuntimeError> {
+    if robot.ros2.is_some() {
+        return Err(RuntimeError::NotSimulated { robot: robot.name.clone() });
+    }
     let differs = |mismatch| RuntimeError::TaskDiffers {
         robot: robot.name.clone(),
         task: task.name().to_owned(),

@@ -533,6 +533,14 @@ fn through_a_router_as_its_client() {
 }
 
 #[test]
+fn a_ros_2_robot_is_not_simulated() {
+    let robot = robot_file(&free_endpoint(), &[]);
+    let task = common::Point::new(&robot, 5);
+    let error = nudge_runtime::simulated_robot(task, &robot, common::robot_options(1)).unwrap_err();
+    assert!(error.to_string().contains("speaks ROS 2"), "{error}");
+}
+
+#[test]
 fn a_client_without_its_router_says_so_at_once() {
     let endpoint = free_endpoint();
     let connect = format!(r#"connect = ["{endpoint}"] "#);

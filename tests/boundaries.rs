@@ -117,6 +117,26 @@ fn every_border_is_kept() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// A robot's own computer builds `nudge guard` without the heavy rooms.
+#[test]
+fn the_program_that_only_guards_knows_no_network_and_no_physics() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "-p", "nudge", "--no-default-features", "--features", "zenoh"])
+        .args(["--edges", "normal", "--prefix", "none", "--offline", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .output()
+        .expect("cargo runs, since it runs this test");
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8_lossy(&output.stdout);
+    let names: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains(&"nudge-runtime") && names.contains(&"zenoh"), "{tree}");
+    let heavy =
+        ["burn", "cubecl", "rapier", "parry", "rerun", "re_", "arrow", "parquet", "gemm", "nudge-policy"];
+    let found: Vec<_> =
+        names.iter().filter(|name| heavy.iter().any(|family| name.starts_with(family))).collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
 #[test]
 fn arrows_that_break_a_border_are_found() {
     let kept = [

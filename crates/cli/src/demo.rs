@@ -18,8 +18,9 @@ use serde::Serialize;
 
 use crate::animation::write_gif;
 use crate::checkpoint::PlanArgs;
+use crate::interrupt::stop_on_ctrl_c;
 use crate::output::{self, say};
-use crate::robot::{PaceChoice, Summary, shipped_robot, stop_on_ctrl_c, with_free_port};
+use crate::robot::{PaceChoice, Summary, shipped_robot, with_free_port};
 use crate::serve::print_report;
 use crate::task::{TaskArgs, TaskName};
 

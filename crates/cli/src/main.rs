@@ -1,34 +1,63 @@
 //! The `nudge` program: it wires the rooms, prints, and exits.
+//!
+//! Without the feature `policy` it only guards: what a robot's own computer needs.
 
+#![cfg_attr(not(feature = "policy"), allow(dead_code, reason = "what the other verbs print with"))]
+
+#[cfg(feature = "policy")]
 mod animation;
+#[cfg(feature = "policy")]
 mod bench;
+#[cfg(feature = "policy")]
 mod checkpoint;
+#[cfg(feature = "policy")]
 mod compare;
+#[cfg(feature = "policy")]
 mod contact_sheet;
+#[cfg(feature = "policy")]
 mod dataset;
-#[cfg(feature = "zenoh")]
+#[cfg(all(feature = "policy", feature = "zenoh"))]
 mod demo;
+#[cfg(feature = "policy")]
 mod demonstrate;
+#[cfg(feature = "policy")]
 mod eval;
+#[cfg(feature = "policy")]
 mod eval_folder;
+#[cfg(feature = "policy")]
 mod eval_report;
+#[cfg(feature = "policy")]
 mod export;
+#[cfg(feature = "zenoh")]
+mod guard;
+#[cfg(feature = "policy")]
 mod import;
+#[cfg(feature = "zenoh")]
+mod interrupt;
 mod output;
+#[cfg(feature = "policy")]
 mod plot;
+#[cfg(feature = "policy")]
 mod record;
+#[cfg(feature = "policy")]
 mod record_report;
+#[cfg(feature = "policy")]
 mod replay;
+#[cfg(feature = "policy")]
 mod replay_view;
-#[cfg(feature = "zenoh")]
+#[cfg(all(feature = "policy", feature = "zenoh"))]
 mod robot;
+#[cfg(feature = "policy")]
 mod seam;
-#[cfg(feature = "zenoh")]
+#[cfg(all(feature = "policy", feature = "zenoh"))]
 mod serve;
+#[cfg(feature = "policy")]
 mod shard;
+#[cfg(feature = "policy")]
 mod task;
-#[cfg(all(unix, feature = "zenoh"))]
+#[cfg(all(unix, feature = "policy", feature = "zenoh"))]
 mod teleop;
+#[cfg(feature = "policy")]
 mod train;
 
 use std::process::ExitCode;
@@ -45,44 +74,66 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    #[cfg(feature = "zenoh")]
+    #[cfg(all(feature = "policy", feature = "zenoh"))]
     Demo(demo::Demo),
+    #[cfg(feature = "policy")]
     Train(train::Train),
+    #[cfg(feature = "policy")]
     Eval(eval::Eval),
+    #[cfg(feature = "policy")]
     Compare(compare::Compare),
+    #[cfg(feature = "policy")]
     Bench(bench::Bench),
-    #[cfg(feature = "zenoh")]
+    #[cfg(all(feature = "policy", feature = "zenoh"))]
     Serve(serve::Serve),
-    #[cfg(feature = "zenoh")]
+    #[cfg(all(feature = "policy", feature = "zenoh"))]
     Robot(robot::Robot),
+    #[cfg(feature = "zenoh")]
+    Guard(guard::GuardVerb),
+    #[cfg(feature = "policy")]
     Dataset(dataset::DatasetVerb),
+    #[cfg(feature = "policy")]
     Record(record::Record),
-    #[cfg(all(unix, feature = "zenoh"))]
+    #[cfg(all(unix, feature = "policy", feature = "zenoh"))]
     Teleop(teleop::Teleop),
+    #[cfg(feature = "policy")]
     Replay(replay::Replay),
+    #[cfg(feature = "policy")]
     Import(import::Import),
+    #[cfg(feature = "policy")]
     Export(export::Export),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        #[cfg(feature = "zenoh")]
+        #[cfg(all(feature = "policy", feature = "zenoh"))]
         Command::Demo(command) => command.run(),
+        #[cfg(feature = "policy")]
         Command::Train(command) => command.run(),
+        #[cfg(feature = "policy")]
         Command::Eval(command) => command.run(),
+        #[cfg(feature = "policy")]
         Command::Compare(command) => command.run(),
+        #[cfg(feature = "policy")]
         Command::Bench(command) => command.run(),
-        #[cfg(feature = "zenoh")]
+        #[cfg(all(feature = "policy", feature = "zenoh"))]
         Command::Serve(command) => command.run(),
-        #[cfg(feature = "zenoh")]
+        #[cfg(all(feature = "policy", feature = "zenoh"))]
         Command::Robot(command) => command.run(),
+        #[cfg(feature = "zenoh")]
+        Command::Guard(command) => command.run(),
+        #[cfg(feature = "policy")]
         Command::Dataset(command) => command.run(),
+        #[cfg(feature = "policy")]
         Command::Record(command) => command.run(),
-        #[cfg(all(unix, feature = "zenoh"))]
+        #[cfg(all(unix, feature = "policy", feature = "zenoh"))]
         Command::Teleop(command) => command.run(),
+        #[cfg(feature = "policy")]
         Command::Replay(command) => command.run(),
+        #[cfg(feature = "policy")]
         Command::Import(command) => command.run(),
+        #[cfg(feature = "policy")]
         Command::Export(command) => command.run(),
     };
     match result {

@@ -3,8 +3,6 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -14,6 +12,7 @@ use nudge_runtime::{RobotFile, RobotOptions, RobotReport, simulated_robot};
 use nudge_sim::TaskConfig;
 use serde::Serialize;
 
+use crate::interrupt::stop_on_ctrl_c;
 use crate::output::{self, say};
 use crate::task::{TaskArgs, TaskName};
 
@@ -203,14 +202,6 @@ pub fn with_free_port(endpoint: &str) -> Result<String> {
         .with_context(|| format!("finding a free port for {endpoint}"))?
         .port();
     Ok(format!("{}:{port}", endpoint.trim_end_matches(":0")))
-}
-
-/// A flag that Ctrl-C sets.
-pub fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopper = stop.clone();
-    ctrlc::set_handler(move || stopper.store(true, Ordering::Relaxed)).context("listening for Ctrl-C")?;
-    Ok(stop)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::checkpoint::PolicyArgs;
 use crate::output::{self, say};
-use crate::robot::stop_on_ctrl_c;
+use crate::interrupt::stop_on_ctrl_c;
 use crate::seam::SeamChoice;
 
 /// Drive a robot on the bus with a policy

@@ -18,7 +18,8 @@ use serde_json::json;
 
 use crate::output::say;
 use crate::record::Setup;
-use crate::robot::{PaceChoice, shipped_robot, stop_on_ctrl_c};
+use crate::interrupt::stop_on_ctrl_c;
+use crate::robot::{PaceChoice, shipped_robot};
 use crate::task::{TaskArgs, TaskName, instruction};
 use session::{Outcome, Session};
 

@@ -46,6 +46,7 @@ pub(crate) const TEXT: &str = "std_msgs/msg/String";
 
 pub(crate) const COMMAND: Stream =
     Stream { message: Some(FLOATS), priority: Priority::RealTime, express: true };
+pub(crate) const ESTOP: Stream = Stream { message: Some(TRUTH), priority: Priority::RealTime, express: true };
 pub(crate) const HEARTBEAT: Stream =
     Stream { message: Some(TEXT), priority: Priority::InteractiveHigh, express: true };
 /// A feature of an observation, in a message of that type.

@@ -423,7 +423,8 @@ fn foresee<'a>(
     foreseen
 }
 
-fn reason_name(state: State, reason: Option<Rule>) -> &'static str {
+/// Why, in a word; empty when everything runs.
+pub(crate) fn reason_name(state: State, reason: Option<Rule>) -> &'static str {
     match (state, reason) {
         (_, Some(rule)) => rule.name(),
         (State::Init, None) => "no_observation",

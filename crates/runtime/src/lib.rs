@@ -23,6 +23,8 @@ mod follow;
 mod gate;
 mod guard;
 #[cfg(feature = "zenoh")]
+mod guard_process;
+#[cfg(feature = "zenoh")]
 mod handshake;
 #[cfg(feature = "zenoh")]
 mod inbox;
@@ -53,6 +55,7 @@ mod serve;
 mod service;
 mod slot;
 mod status;
+mod tick_bench;
 mod timing;
 #[cfg(feature = "rerun")]
 mod view;
@@ -67,6 +70,8 @@ pub use guard::{
     Proposal, Rule, State, ToolConfig, ToolLimits, Verdict,
 };
 #[cfg(feature = "zenoh")]
+pub use guard_process::{GuardOptions, GuardReport, guard_robot};
+#[cfg(feature = "zenoh")]
 pub use leader::{COMMAND_STALE, Leader};
 #[cfg(feature = "zenoh")]
 pub use robot::{OnBegin, OnStep, RobotEpisode, RobotOptions, RobotReport, simulated_robot};
@@ -79,6 +84,7 @@ pub use ros2_meet::OnTrouble;
 #[cfg(feature = "zenoh")]
 pub use serve::{ServeOptions, ServeReport, serve};
 pub use status::StageTimings;
+pub use tick_bench::{TickTimes, time_guard_thread};
 pub use timing::Quantiles;
 #[cfg(feature = "rerun")]
 pub use view::{Signal, SignalView, View, ViewError, ViewOptions, ViewReport};

@@ -58,9 +58,9 @@ struct Sent {
 }
 
 /// A command as it came.
-struct Command {
+pub(crate) struct Command {
     sequence: i64,
-    values: Vec<f64>,
+    pub values: Vec<f64>,
 }
 
 /// Whose commands count.
@@ -68,6 +68,8 @@ struct Command {
 struct Controller {
     /// Who answered the reset.
     gid: Option<Gid>,
+    /// Who commanded before, and is forgotten but for its last command.
+    former: Option<Gid>,
     /// The last command's sequence; what does not rise is a repetition.
     last: i64,
     /// Whether it has said that it is stopped.
@@ -169,6 +171,23 @@ impl<'a> Line<'a> {
         };
         self.tell(state);
         Ok(command.filter(|_| state != State::Stopped))
+    }
+
+    /// Sends the next observation.
+    pub(crate) fn publish(&mut self, observation: &Observation) {
+        self.sequence += 1;
+        self.send(observation);
+    }
+
+    /// Where commands arrive.
+    pub(crate) fn commands(&self) -> Receiver<Command> {
+        self.commands.clone()
+    }
+
+    /// Whoever commands next is listened to.
+    pub(crate) fn forget_controller(&self) {
+        let mut controller = self.controller.lock().unwrap_or_else(PoisonError::into_inner);
+        controller.former = controller.gid.take().or(controller.former);
     }
 
     fn send(&self, observation: &Observation) {
@@ -280,6 +299,9 @@ fn listen_to_commands(
             return;
         }
         let mut controller = controller.lock().unwrap_or_else(PoisonError::into_inner);
+        if controller.gid.is_none() && controller.former.is_some_and(|former| former != from.gid) {
+            controller.last = 0;
+        }
         if *controller.gid.get_or_insert(from.gid) != from.gid {
             counters.add(Count::ForeignPublisher, 1);
             return;

@@ -104,17 +104,10 @@ pub fn serve(
     let (events, waiting) = bounded(EVENTS_WAITING);
     let _heartbeats = listen_to_heartbeats(&bus, heartbeats(&bus, &heartbeat, &signals))?;
     let ros2 = robot.ros2.as_ref().map(|ros2| Ros2Line::open(&bus, ros2, &robot, &needed)).transpose()?;
-    let (stop, max_wait) = (options.stop.clone(), options.max_wait);
-    let limits = match &ros2 {
-        Some(line) => meet_ros2(line, &robot, &signals, &stop, max_wait, &mut options.on_trouble)?
-            .then(|| robot.interface().action_limits()),
-        None => {
-            let wire = wire_interface(policy.interface(), &needed);
-            let described = meet_robot(&bus, &robot, &wire, &signals, &stop, max_wait)?;
-            described.map(|robot| robot.interface.action_limits())
-        }
-    };
-    let Some((low, high)) = limits else { return Ok(ServeReport::default()) };
+    let wire = wire_interface(policy.interface(), &needed);
+    let until = (&*options.stop, options.max_wait);
+    let met = meet(&bus, ros2.as_ref(), (&robot, &wire), &signals, until, &mut options.on_trouble)?;
+    let Some((low, high)) = met else { return Ok(ServeReport::default()) };
 
     let mut rules = GuardConfig::new(&robot, |name| position_of(&needed, name));
     rules.tighten(&low, &high);
@@ -211,10 +204,10 @@ pub fn serve(
 }
 
 /// Queues the beginning of an episode behind which everything observed is of that episode; false when there is no room.
-type Begin = Box<dyn Fn(Event) -> bool + Send + Sync>;
+pub(crate) type Begin = Box<dyn Fn(Event) -> bool + Send + Sync>;
 
 /// Listens to the observations of `robot`, natively or in ROS 2, and says how an episode begins.
-fn listen(
+pub(crate) fn listen(
     bus: &Bus,
     ros2: Option<&Ros2Line<'_>>,
     (robot, needed): (&RobotFile, &[ObservedFeature]),
@@ -242,6 +235,24 @@ fn listen(
     Ok((subscribers, Box::new(begin)))
 }
 
+/// Waits for the robot, which must offer `wire`; lowest and highest of each number that it may be sent. `None` when `stop`
+/// was set meanwhile.
+pub(crate) fn meet(
+    bus: &Bus,
+    ros2: Option<&Ros2Line<'_>>,
+    (robot, wire): (&RobotFile, &Interface),
+    signals: &Signals,
+    (stop, max_wait): (&AtomicBool, Option<Duration>),
+    on_trouble: &mut Option<OnTrouble>,
+) -> Result<Option<(Vec<f64>, Vec<f64>)>, RuntimeError> {
+    Ok(match ros2 {
+        Some(line) => meet_ros2(line, robot, signals, stop, max_wait, on_trouble)?
+            .then(|| robot.interface().action_limits()),
+        None => meet_robot(bus, robot, wire, signals, stop, max_wait)?
+            .map(|robot| robot.interface.action_limits()),
+    })
+}
+
 /// The guard beside the control loop, or above its rate on a thread of its own, which then sends.
 fn gate(
     rules: GuardConfig,
@@ -260,7 +271,7 @@ fn gate(
 }
 
 /// Sends every command whole on `act/cmd`.
-fn native_sender(bus: &Bus) -> Result<SendCommand, RuntimeError> {
+pub(crate) fn native_sender(bus: &Bus) -> Result<SendCommand, RuntimeError> {
     let commands = bus.outlet("act/cmd", COMMAND)?;
     Ok(Box::new(move |answers, command| {
         let payload = Float64MultiArray::of(command.to_vec()).encode();
@@ -299,13 +310,13 @@ fn wire_interface(policy: &Interface, needed: &[ObservedFeature]) -> Interface {
 }
 
 /// Where the numbers of a feature begin.
-fn position_of(needed: &[ObservedFeature], name: &str) -> Option<usize> {
+pub(crate) fn position_of(needed: &[ObservedFeature], name: &str) -> Option<usize> {
     let at = needed.iter().position(|feature| feature.name == name)?;
     Some(needed[..at].iter().map(|feature| feature.shape.iter().product::<usize>()).sum())
 }
 
 /// How many numbers all of them have.
-fn numbers_of(needed: &[ObservedFeature]) -> usize {
+pub(crate) fn numbers_of(needed: &[ObservedFeature]) -> usize {
     needed.iter().map(|feature| feature.shape.iter().product::<usize>()).sum()
 }
 
@@ -317,7 +328,7 @@ fn silence(robot: &RobotFile) -> Duration {
 }
 
 /// Takes heartbeats: of the robot, and of other controllers, of whom the one that has beaten longer stays.
-fn heartbeats(
+pub(crate) fn heartbeats(
     bus: &Bus,
     own: &Arc<Outlet>,
     signals: &Arc<Signals>,

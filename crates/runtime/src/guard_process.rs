@@ -62,8 +62,8 @@ pub struct GuardReport {
     pub timings_ms: StageTimings,
 }
 
-/// How long the controller may take to begin an episode that the robot asks for.
-const RESET_WAIT: Duration = Duration::from_secs(3);
+/// How long the controller may take to begin an episode; then the robot is told that it did not, and may ask again.
+const RESET_WAIT: Duration = Duration::from_millis(150);
 /// A controller that has been silent for so long may be replaced by another.
 const REPLACED_AFTER: Duration = Duration::from_millis(500);
 /// How often the flags are looked at while nothing comes.

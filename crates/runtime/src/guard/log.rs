@@ -24,43 +24,43 @@ pub struct LogLine {
 pub(super) struct Log {
     lines: VecDeque<LogLine>,
     counters: [u64; Rule::ALL.len()],
-    acting: [bool; Rule::ALL.len()],
-    acted: [bool; Rule::ALL.len()],
+    /// A bit for each rule.
+    acting: u32,
+    acted: u32,
 }
 
 impl Log {
     pub(super) fn new() -> Self {
-        let none = [false; Rule::ALL.len()];
         Self {
             lines: VecDeque::with_capacity(LOG_LINES),
             counters: [0; Rule::ALL.len()],
-            acting: none,
-            acted: none,
+            acting: 0,
+            acted: 0,
         }
     }
 
     /// A rule acts, in this tick or on a message since the last one; counted once a call.
     pub(super) fn act(&mut self, rule: Rule) {
         self.counters[rule as usize] += 1;
-        self.acted[rule as usize] = true;
+        self.acted |= 1 << rule as u32;
     }
 
     /// A tick ends.
     pub(super) fn end_tick(&mut self, at: Duration) {
-        if self.acted == self.acting {
-            self.acted = [false; Rule::ALL.len()];
+        let changed = self.acting ^ self.acted;
+        self.acting = std::mem::take(&mut self.acted);
+        if changed == 0 {
             return;
         }
         for rule in Rule::ALL {
-            let begins = self.acted[rule as usize];
-            if begins != self.acting[rule as usize] {
+            if changed >> rule as u32 & 1 == 1 {
+                let begins = self.acting >> rule as u32 & 1 == 1;
                 if self.lines.len() == LOG_LINES {
                     self.lines.pop_front();
                 }
                 self.lines.push_back(LogLine { at, rule, begins });
             }
         }
-        self.acting = std::mem::replace(&mut self.acted, [false; Rule::ALL.len()]);
     }
 
     pub(super) fn count(&self, rule: Rule) -> u64 {

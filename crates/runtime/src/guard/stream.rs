@@ -24,6 +24,8 @@ const HALVINGS: usize = 6;
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
     numbers: Vec<Number>,
+    /// Those without a limit on acceleration.
+    plain: Vec<Plain>,
     tool: Option<Tool>,
     period: Duration,
     /// Until when the next step of the stream is not due, but for a quarter of a period.
@@ -49,6 +51,18 @@ struct Number {
     axis: Option<Axis>,
 }
 
+/// A number under limits of position and velocity alone.
+#[derive(Clone, Copy, Debug)]
+struct Plain {
+    index: usize,
+    low: f64,
+    high: f64,
+    /// Infinite where none is stated.
+    velocity: f64,
+    is_delta: bool,
+    is_measured: bool,
+}
+
 /// What to do with the robot in a tick.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Wish<'a> {
@@ -62,6 +76,16 @@ impl Stream {
             config: *axis,
             axis: axis.tick_limits(config.period_secs).map(Axis::new),
         };
+        let plain = |(index, axis): (usize, &AxisConfig)| {
+            axis.tick_limits(config.period_secs).is_none().then(|| Plain {
+                index,
+                low: axis.low,
+                high: axis.high,
+                velocity: axis.velocity.unwrap_or(f64::INFINITY),
+                is_delta: axis.mode == ActionMode::Delta,
+                is_measured: axis.measured_by.is_some(),
+            })
+        };
         let dim = config.axes.len();
         let rest = Step {
             motion: Motion::default(),
@@ -71,6 +95,7 @@ impl Stream {
         let tool_axes = config.tool.as_ref().map_or(0, |tool| tool.limits.axes());
         Self {
             numbers: config.axes.iter().map(number).collect(),
+            plain: config.axes.iter().enumerate().filter_map(plain).collect(),
             tool: config.tool.as_ref().map(|tool| Tool::new(tool, config.period_secs)),
             period: config.period(),
             due: Duration::ZERO,
@@ -97,8 +122,13 @@ impl Stream {
                 (Rule::VelocityLimit, Some(limits)) => limits.d *= 1e3,
                 (Rule::AccelerationLimit, Some(limits)) => limits.dd *= 1e3,
                 (Rule::JerkLimit, Some(limits)) => limits.ddd = 2.0 * limits.dd,
-                (Rule::PositionLimit, None) => (number.config.low, number.config.high) = (-1e3, 1e3),
-                (Rule::VelocityLimit, None) => number.config.velocity = None,
+                _ => {}
+            }
+        }
+        for plain in &mut self.plain {
+            match rule {
+                Rule::PositionLimit => (plain.low, plain.high) = (-1e3, 1e3),
+                Rule::VelocityLimit => plain.velocity = f64::INFINITY,
                 _ => {}
             }
         }
@@ -139,52 +169,63 @@ impl Stream {
         mut acts: impl FnMut(Rule),
     ) -> bool {
         let starts = self.last_at.is_none();
-        for index in 0..self.numbers.len() {
-            let number = &mut self.numbers[index];
-            let last = self.ever_sent.then_some(self.command[index]);
-            let Some(from) = number.beginning(index, wish, measured, last) else { return false };
-            if starts && let Some(axis) = &mut number.axis {
-                axis.start(from);
-            }
+        if starts && !self.start(wish, measured) {
+            return false;
         }
-        let still = self.last_at.is_some_and(|last| now.saturating_sub(last) > self.period * STILL_AFTER);
-        let early = !starts && !still && self.is_early(now);
         let mut acted = self.plain(now, wish, measured, starts);
-        if early {
-            let stands = self.numbers.iter_mut().zip(&mut self.command).filter_map(|(number, command)| {
-                number.axis.as_ref()?;
-                if number.config.mode == ActionMode::Delta {
-                    *command = 0.0;
-                }
-                Some(())
-            });
-            if stands.count() > 0 {
-                acts(Rule::CommandRate);
-            }
-        } else {
-            if still {
-                self.stand_still();
-            }
-            acted = acted.or(self.shaped(wish, starts, &mut acts));
-            self.due = if starts || still {
-                now + self.period
-            } else {
-                (self.due + self.period).max(now + self.period * 3 / 4)
-            };
+        if self.plain.len() < self.numbers.len() {
+            acted = acted.or(self.shape(now, wish, starts, &mut acts));
         }
-        for (acted, rule) in [
-            (acted.position, Rule::PositionLimit),
-            (acted.velocity, Rule::VelocityLimit),
-            (acted.acceleration, Rule::AccelerationLimit),
-            (acted.jerk, Rule::JerkLimit),
-        ] {
-            if acted {
-                acts(rule);
+        if acted != Acted::default() {
+            for (acted, rule) in [
+                (acted.position, Rule::PositionLimit),
+                (acted.velocity, Rule::VelocityLimit),
+                (acted.acceleration, Rule::AccelerationLimit),
+                (acted.jerk, Rule::JerkLimit),
+            ] {
+                if acted {
+                    acts(rule);
+                }
             }
         }
         self.last_at = Some(now);
         self.ever_sent = true;
         true
+    }
+
+    /// Begins a stream where the robot is; false when nothing is known to command.
+    fn start(&mut self, wish: Wish<'_>, measured: Option<&[f64]>) -> bool {
+        for (index, number) in self.numbers.iter_mut().enumerate() {
+            let last = self.ever_sent.then_some(self.command[index]);
+            let Some(from) = number.beginning(index, wish, measured, last) else { return false };
+            if let Some(axis) = &mut number.axis {
+                axis.start(from);
+            }
+        }
+        true
+    }
+
+    /// The numbers that are brought to rest ahead of their limits, in the stream's own time.
+    fn shape(&mut self, now: Duration, wish: Wish<'_>, starts: bool, acts: &mut impl FnMut(Rule)) -> Acted {
+        let still = self.last_at.is_some_and(|last| now.saturating_sub(last) > self.period * STILL_AFTER);
+        if !starts && !still && self.is_early(now) {
+            for (number, command) in self.numbers.iter().zip(&mut self.command) {
+                if number.axis.is_some() && number.config.mode == ActionMode::Delta {
+                    *command = 0.0;
+                }
+            }
+            acts(Rule::CommandRate);
+            return Acted::default();
+        }
+        if still {
+            self.stand_still();
+        }
+        self.due = if starts || still {
+            now + self.period
+        } else {
+            (self.due + self.period).max(now + self.period * 3 / 4)
+        };
+        self.shaped(wish, starts, acts)
     }
 
     fn stand_still(&mut self) {
@@ -199,23 +240,34 @@ impl Stream {
     /// The numbers without a limit on acceleration.
     fn plain(&mut self, now: Duration, wish: Wish<'_>, measured: Option<&[f64]>, starts: bool) -> Acted {
         let elapsed = self.last_at.map_or(self.period, |last| now.saturating_sub(last).min(self.period));
-        let mut acted = Acted::default();
-        for (index, number) in self.numbers.iter().enumerate().filter(|(_, number)| number.axis.is_none()) {
-            let measured = measured.and_then(|measured| number.config.measured_by.map(|_| measured[index]));
-            let last = (!starts).then_some(self.command[index]);
-            let (wanted, from) = match (wish, number.config.mode) {
-                (Wish::Follow(action), ActionMode::Delta) => (action[index], Some(0.0)),
-                (Wish::Hold, ActionMode::Delta) => (0.0, Some(0.0)),
-                (Wish::Follow(action), ActionMode::Absolute) => (action[index], last.or(measured)),
-                (Wish::Hold, ActionMode::Absolute) => {
-                    (measured.unwrap_or(self.command[index]), last.or(measured))
-                }
+        let elapsed_secs = elapsed.as_secs_f64();
+        let (mut moved, mut slowed) = (false, false);
+        for plain in &self.plain {
+            let command = &mut self.command[plain.index];
+            let seen = || measured.filter(|_| plain.is_measured).map(|measured| measured[plain.index]);
+            let wanted = match wish {
+                Wish::Follow(action) => action[plain.index],
+                Wish::Hold if plain.is_delta => 0.0,
+                Wish::Hold => seen().unwrap_or(*command),
             };
-            let (command, limited) = number.config.limit(wanted, from, elapsed);
-            self.command[index] = command;
-            acted = acted.or(limited);
+            // Where it is counted from; what nobody measures begins anywhere.
+            let from = match (plain.is_delta, starts) {
+                (true, _) => 0.0,
+                (false, false) => *command,
+                (false, true) => seen().unwrap_or(wanted),
+            };
+            let allowed = wanted.clamp(plain.low, plain.high);
+            let mut reached = allowed;
+            if plain.velocity < f64::INFINITY {
+                let reach = plain.velocity * elapsed_secs;
+                let from = from.clamp(plain.low, plain.high);
+                reached = allowed.clamp(from - reach, from + reach);
+            }
+            moved |= allowed != wanted;
+            slowed |= reached != allowed;
+            *command = reached;
         }
-        acted
+        Acted { position: moved, velocity: slowed, ..Acted::default() }
     }
 
     /// The numbers that are brought to rest ahead of their limits.
@@ -319,21 +371,5 @@ impl Number {
             }
             (None, Wish::Hold) => None,
         }
-    }
-}
-
-impl AxisConfig {
-    /// A command within position and velocity limits, counted from `from` if that is known.
-    fn limit(&self, wanted: f64, from: Option<f64>, elapsed: Duration) -> (f64, Acted) {
-        let allowed = wanted.clamp(self.low, self.high);
-        let reached = match (from, self.velocity) {
-            (Some(from), Some(velocity)) => {
-                let (from, reach) = (from.clamp(self.low, self.high), velocity * elapsed.as_secs_f64());
-                allowed.clamp(from - reach, from + reach)
-            }
-            _ => allowed,
-        };
-        let acted = Acted { position: allowed != wanted, velocity: reached != allowed, ..Acted::default() };
-        (reached, acted)
     }
 }

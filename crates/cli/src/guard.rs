@@ -63,7 +63,7 @@ impl GuardVerb {
             stop: stop_on_ctrl_c()?,
             duration: self.duration_secs.map(Duration::from_secs),
             max_wait: None,
-            on_trouble: Some(Box::new(|trouble| eprintln!("{trouble}"))),
+            on_trouble: Some(Box::new(|trouble: &str| eprintln!("{trouble}"))),
             on_ready: Some(Box::new(move || eprintln!("{ready}"))),
         };
         eprintln!("looking for robot `{}`", robot.prefix);

@@ -14,8 +14,8 @@ use nudge_runtime::{OnEpisode, Quantiles, RobotFile, ServeOptions, ServeReport, 
 use serde_json::json;
 
 use crate::checkpoint::PolicyArgs;
-use crate::output::{self, say};
 use crate::interrupt::stop_on_ctrl_c;
+use crate::output::{self, say};
 use crate::seam::SeamChoice;
 
 /// Drive a robot on the bus with a policy

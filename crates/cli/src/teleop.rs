@@ -16,9 +16,9 @@ use nudge_runtime::{CommandedFeature, RobotFile};
 use nudge_sim::TaskConfig;
 use serde_json::json;
 
+use crate::interrupt::stop_on_ctrl_c;
 use crate::output::say;
 use crate::record::Setup;
-use crate::interrupt::stop_on_ctrl_c;
 use crate::robot::{PaceChoice, shipped_robot};
 use crate::task::{TaskArgs, TaskName, instruction};
 use session::{Outcome, Session};

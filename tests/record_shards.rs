@@ -84,15 +84,15 @@ fn named(folder: &Path, prefix: &str) -> Vec<String> {
 fn kill_in_the_middle(parts: &Path, shard: usize) {
     let part = format!("{shard}/{SHARDS}");
     let mut worker = record(parts, &["--shard", &part]).stdout(Stdio::null()).spawn().unwrap();
-    let staged = format!(".shard-{shard:05}-of-");
+    let begun_in = format!("shard-{shard:05}-of-");
     let begun = Instant::now();
-    while named(parts, &staged).is_empty() {
+    while named(parts, &begun_in).is_empty() {
         assert!(begun.elapsed() < DEADLINE, "part {shard} does not begin");
         std::thread::yield_now();
     }
     worker.kill().unwrap();
     assert_eq!(worker.wait().unwrap().signal(), Some(9), "part {shard} was over before it could be killed");
-    assert_eq!(named(parts, &staged).len(), 1);
+    assert_eq!(named(parts, &begun_in).len(), 1);
 }
 
 #[test]

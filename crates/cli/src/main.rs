@@ -59,6 +59,7 @@ mod task;
 mod teleop;
 #[cfg(feature = "policy")]
 mod train;
+mod write_behind;
 
 use std::process::ExitCode;
 

@@ -7,8 +7,11 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, value_parser};
+use indicatif::ProgressBar;
 use nudge_control::{Episode, Policy as _, Reproducible, RolloutOptions, Task, rollout};
-use nudge_dataset::{DatasetError, EpisodeWriter, Recorded, Recording, ShardNote, shard_folder, shard_note};
+use nudge_dataset::{
+    Dataset, Recorded, Recorder, Recording, Request, ShardNote, shard_folder, shard_note, unfinished,
+};
 use nudge_policy::{DiffusionPolicy, SamplerConfig};
 use nudge_sim::TaskConfig;
 use serde::{Deserialize, Serialize};
@@ -20,9 +23,12 @@ use crate::output::{self, say};
 use crate::record_report::{Report, Tally};
 use crate::shard::{Shard, ShardArgs};
 use crate::task::{TaskArgs, TaskName, instruction};
+use crate::write_behind::WriteBehind;
 
-/// Episodes of a policy that run side by side; what is recorded does not depend on it.
-const SIDE_BY_SIDE: usize = 256;
+/// Episodes of a policy that run side by side, a core and at least: as many are in progress when a recording is cut off.
+/// What is recorded does not depend on it.
+const SIDE_BY_SIDE: usize = 4;
+const SIDE_BY_SIDE_AT_LEAST: usize = 32;
 
 /// Record demonstrations in simulation as a LeRobot v3.0 data set
 ///
@@ -30,8 +36,9 @@ const SIDE_BY_SIDE: usize = 256;
 /// achieve the task are kept, as demonstrations are, unless --all. What is recorded is exactly what was done, so
 /// `nudge replay` gives it back to the bit, and the same command gives the same set.
 ///
-/// The folder appears when it is whole: a command that was killed leaves nothing, and is run again. Many machines can share
-/// the work, and what is killed is one part then: see --shard.
+/// Episodes are on the disk as the progress bar says, within a second of their end. Kill the command, and it goes on from there
+/// when it is run again: the set is the same, to the byte, as that of a command that was never killed. Many machines can share
+/// the work: see --shard.
 #[derive(Args)]
 pub struct Record {
     /// The simulated task
@@ -56,7 +63,7 @@ pub struct Record {
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
 
-    /// The folder to write; it must not exist, but for the parts of a recording
+    /// The folder to write; it must not exist, but for what the same command has begun there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
@@ -109,12 +116,13 @@ impl Record {
         let policy = self.checkpoint.as_ref().map(|checkpoint| self.plan.load(checkpoint)).transpose()?;
         let setup = Setup { task, policy: self.policy_setup(policy.as_ref()) };
         let setup = serde_json::to_value(&setup)?;
-        let note = shard.map(|shard| self.note(shard, &setup));
-        if dir.symlink_metadata().is_ok() {
-            return match note {
-                Some(note) => self.recorded_before(&dir, &note),
-                None => Err(DatasetError::Exists { path: dir }.into()),
-            };
+        let wanted = self.wanted(&setup);
+        let note = shard.map(|shard| self.note(shard, &wanted));
+        if let Some(note) = &note
+            && unfinished(&dir)?.is_none()
+            && let Some(there) = shard_note(&dir)?
+        {
+            return self.recorded_before(&dir, &there, note);
         }
         let (name, interface) = {
             let world = task.build();
@@ -125,35 +133,50 @@ impl Record {
             robot_type: Some("simulated".into()),
             setup,
         };
-        let mut writer = EpisodeWriter::create(&dir, &name, &interface, recording)?;
+        let command = command_without_shard(std::env::args());
+        let command = note.as_ref().map_or(command, |note| note.command_of(note.shard));
+        let request = Request { seeds: self.seeds(shard)?, recording: wanted, command };
+        let Some(recorder) = Recorder::open(&dir, &name, &interface, recording, request)? else {
+            return self.nothing_to_do(&dir, None);
+        };
         let mut tally = Tally::new(&task);
+        if !recorder.note().episodes.is_empty() {
+            tally.go_on(&Dataset::open(&dir)?, &recorder.note().episodes)?;
+        }
+        tally.count_left_out(recorder.scores_left_out());
+        let (before, left) = (tally.recorded.run, recorder.left());
+        let bar = self.bar(shard, before);
+        let on_disk = {
+            let bar = bar.clone();
+            move |more: u64| bar.set_message(format!("{} on disk", before as u64 + more))
+        };
+        let mut disk = WriteBehind::start(recorder, on_disk)?;
         let mut take = |episode: Episode| -> Result<()> {
             let keep = self.all || episode.success();
-            if keep {
-                writer.push(&episode)?;
-            }
             tally.count(&episode, keep);
-            Ok(())
+            disk.take(episode, keep)
         };
-        let seeds = self.seeds(shard)?;
         let plans = match policy {
-            Some(policy) => Some(self.roll_out(reproducible(policy), &task, seeds, begun, &mut take)?),
+            Some(policy) => Some(self.roll_out(reproducible(policy), &task, left, begun, &bar, &mut take)?),
             None => {
-                self.demonstrate(&task, seeds, &mut take)?;
+                let threads = self.threads.map_or_else(cores, |threads| threads as usize);
+                demonstrate(&task, left, threads, &|| bar.inc(1), &mut take)?;
                 None
             }
         };
-        let frames = match note {
-            Some(note) => writer.finish_shard(&ShardNote { recorded: tally.recorded, ..note })?,
-            None if tally.recorded.kept == 0 => bail!(
+        let recorder = disk.finish()?;
+        bar.finish_and_clear();
+        if note.is_none() && tally.recorded.kept == 0 {
+            bail!(
                 "none of {} episodes achieved the task (mean score {:.3}), so there is nothing to keep; --all keeps \
                  failures too",
                 tally.recorded.run,
                 tally.mean_score()
-            ),
-            None => writer.finish()?,
-        };
-        let report = Report::new(name, self.seed, shard, tally, frames, plans, begun.elapsed(), dir);
+            );
+        }
+        let part = note.map(|note| ShardNote { recorded: tally.recorded, ..note });
+        let frames = recorder.finish(part.as_ref())?;
+        let report = Report::new(name, self.seed, shard, tally, before, frames, plans, begun.elapsed(), dir);
         if self.json {
             output::print_json(&report)?
         } else {
@@ -178,28 +201,30 @@ impl Record {
         })
     }
 
+    /// All that what is recorded depends on.
+    fn wanted(&self, setup: &serde_json::Value) -> serde_json::Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "setup": setup,
+            "seed": self.seed,
+            "episodes": self.episodes,
+            "all": self.all,
+        })
+    }
+
     /// What a part says about itself, before it is recorded.
-    fn note(&self, shard: Shard, setup: &serde_json::Value) -> ShardNote {
+    fn note(&self, shard: Shard, wanted: &serde_json::Value) -> ShardNote {
         ShardNote {
             shard: shard.index,
             shards: shard.count,
-            recording: json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "setup": setup,
-                "seed": self.seed,
-                "episodes": self.episodes,
-                "all": self.all,
-            }),
+            recording: wanted.clone(),
             command: command_without_shard(std::env::args()),
             recorded: Recorded::default(),
         }
     }
 
     /// A part that was recorded before is not recorded again.
-    fn recorded_before(&self, dir: &Path, wanted: &ShardNote) -> Result<ExitCode> {
-        let Some(there) = shard_note(dir)? else {
-            return Err(DatasetError::Exists { path: dir.to_owned() }.into());
-        };
+    fn recorded_before(&self, dir: &Path, there: &ShardNote, wanted: &ShardNote) -> Result<ExitCode> {
         if let Some(difference) = there.difference(wanted) {
             bail!(
                 "{} is there already and holds another recording: {difference}; choose another --out, or remove it \
@@ -207,26 +232,28 @@ impl Record {
                 dir.display()
             );
         }
+        self.nothing_to_do(dir, Some(there.recorded))
+    }
+
+    fn nothing_to_do(&self, dir: &Path, recorded: Option<Recorded>) -> Result<ExitCode> {
         if self.json {
-            output::print_json(&json!({ "already_recorded": there.recorded, "out": dir }))?;
-        } else {
-            let Recorded { run, kept, .. } = there.recorded;
-            say!("{} is recorded already ({kept} of {run} episodes kept): nothing to do", dir.display());
+            output::print_json(&json!({ "already_recorded": recorded, "out": dir }))?;
+            return Ok(ExitCode::SUCCESS);
         }
+        let counts = recorded.map_or_else(String::new, |Recorded { run, kept, .. }| {
+            format!(" ({kept} of {run} episodes kept)")
+        });
+        say!("{} is recorded already{counts}: nothing to do", dir.display());
         Ok(ExitCode::SUCCESS)
     }
 
-    fn demonstrate(
-        &self,
-        task: &TaskConfig,
-        seeds: Range<u64>,
-        take: &mut dyn FnMut(Episode) -> Result<()>,
-    ) -> Result<()> {
-        let threads = self.threads.map_or_else(cores, |threads| threads as usize);
-        let bar = output::progress(seeds.end - seeds.start, "episodes");
-        demonstrate(task, seeds, threads, &|| bar.inc(1), take)?;
-        bar.finish_and_clear();
-        Ok(())
+    /// The bar of this part, of which so many episodes were run before.
+    fn bar(&self, shard: Option<Shard>, before: usize) -> ProgressBar {
+        let length = shard.map_or(0..self.episodes, |shard| shard.episodes(self.episodes));
+        let bar = output::progress(length.end - length.start, "episodes");
+        bar.set_position(before as u64);
+        bar.reset_eta();
+        bar
     }
 
     /// Runs the policy's episodes; how many plans it made.
@@ -236,23 +263,23 @@ impl Record {
         task: &TaskConfig,
         seeds: Range<u64>,
         begun: Instant,
+        bar: &ProgressBar,
         take: &mut dyn FnMut(Episode) -> Result<()>,
     ) -> Result<usize> {
         let options = RolloutOptions { threads: cores(), ..RolloutOptions::default() };
-        let bar = output::progress(seeds.end - seeds.start, "episodes");
+        let before = bar.position();
         let (mut plans, mut finished) = (0, 0);
         let seeds: Vec<u64> = seeds.collect();
-        for seeds in seeds.chunks(SIDE_BY_SIDE) {
+        for seeds in seeds.chunks(SIDE_BY_SIDE_AT_LEAST.max(SIDE_BY_SIDE * cores())) {
             let mut tasks: Vec<(Box<dyn Task>, u64)> =
                 seeds.iter().map(|seed| (task.build(), *seed)).collect();
-            let mut progress = |done: usize| bar.set_position((finished + done) as u64);
+            let mut progress = |done: usize| bar.set_position(before + (finished + done) as u64);
             let (episodes, stats) =
                 rollout(&mut policy, &mut tasks, options, &|| begun.elapsed(), &mut progress)?;
             finished += episodes.len();
             plans += stats.plans;
             episodes.into_iter().try_for_each(&mut *take)?;
         }
-        bar.finish_and_clear();
         Ok(plans)
     }
 }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Result;
 use nudge_control::{Episode, Interval, mean_interval, quantile, wilson_interval};
-use nudge_dataset::Recorded;
+use nudge_dataset::{Dataset, EpisodeNote, Recorded};
 use nudge_sim::TaskConfig;
 use serde::Serialize;
 
@@ -53,6 +54,38 @@ impl Tally {
         }
     }
 
+    /// Counts the episodes that an earlier program kept in `set`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn go_on(&mut self, set: &Dataset, notes: &[EpisodeNote]) -> Result<()> {
+        for note in notes {
+            self.recorded.run += 1;
+            self.recorded.succeeded += usize::from(note.success);
+            self.recorded.kept += 1;
+            self.scores.push(note.score);
+        }
+        let fps = set.info().fps.unwrap_or_default();
+        for tables in set.read_all(&[self.position.feature])? {
+            let Some(table) = tables.first() else { continue };
+            self.lengths.push(table.rows);
+            for row in 1..table.rows {
+                let [from, to] = [row - 1, row].map(|row| &table.row(row)[..self.position.dim]);
+                let square = |(from, to): (&f32, &f32)| f64::from(to - from).powi(2);
+                self.speeds.push(from.iter().zip(to).map(square).sum::<f64>().sqrt() * fps);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts episodes of these scores that were not kept.
+    pub fn count_left_out(&mut self, scores: impl Iterator<Item = f64>) {
+        scores.for_each(|score| {
+            self.recorded.run += 1;
+            self.scores.push(score);
+        });
+    }
+
     pub fn mean_score(&self) -> f64 {
         self.scores.iter().sum::<f64>() / self.scores.len().max(1) as f64
     }
@@ -64,8 +97,10 @@ pub struct Report {
     /// The part that this is of a recording.
     #[serde(skip_serializing_if = "Option::is_none")]
     shard: Option<String>,
-    /// Episodes run, and those of them that were kept.
+    /// Episodes run, those of them that an earlier program had run, and those that were kept.
     episodes: usize,
+    #[serde(skip_serializing_if = "is_zero")]
+    recorded_before: usize,
     kept: usize,
     /// Of those kept.
     frames: usize,
@@ -80,6 +115,11 @@ pub struct Report {
     wall_secs: f64,
     episodes_per_hour: f64,
     out: PathBuf,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize)]
@@ -99,13 +139,15 @@ struct Speed {
 }
 
 impl Report {
-    /// `plans` are those of a policy; without them, the expert demonstrated.
+    /// So many episodes were run `before` this program; its `plans` are those of a policy, and without them, the expert
+    /// demonstrated.
     #[expect(clippy::too_many_arguments, reason = "a report is all that there is to say")]
     pub fn new(
         task: String,
         seed: u64,
         shard: Option<Shard>,
         mut tally: Tally,
+        before: usize,
         frames: usize,
         plans: Option<usize>,
         wall: Duration,
@@ -118,6 +160,7 @@ impl Report {
             task,
             shard: shard.map(|Shard { index, count }| format!("{index}/{count}")),
             episodes: run,
+            recorded_before: before,
             kept,
             frames,
             seed,
@@ -139,7 +182,7 @@ impl Report {
                 p99: quantile(&tally.speeds, 0.99),
             },
             wall_secs: wall.as_secs_f64(),
-            episodes_per_hour: run as f64 / wall.as_secs_f64() * 3600.0,
+            episodes_per_hour: (run - before) as f64 / wall.as_secs_f64() * 3600.0,
             out,
         }
     }
@@ -175,6 +218,9 @@ impl Report {
             self.wall_secs,
             self.seed
         );
+        if self.recorded_before > 0 {
+            say!("{} of the episodes had been run before this recording was cut off", self.recorded_before);
+        }
         let out = self.out.display();
         match (&self.shard, self.kept) {
             (None, _) => {

@@ -1,4 +1,4 @@
-//! Writing a set while it is recorded: every episode is on the disk when it is finished.
+//! Writing a set while it is recorded: episodes are brought to the disk one by one, or a few at a time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,36 +14,40 @@ use crate::journal::Journal;
 use crate::lerobot::LeRobot;
 use crate::merge::{difference_of, spec_of};
 use crate::tail::{EPISODES_PATH, FileNumber, Limits, Tail, file_path};
-use crate::write::CHUNKS_SIZE;
+use crate::write::{CHUNKS_SIZE, DATA_FILE_MB};
 use crate::write_meta::{self, EpisodeRow, INFO, STATS, TASKS};
-use crate::{Column, Dataset, DatasetError, FeatureInfo, FeatureStats, Format, WriteSpec, stats};
+use crate::{Column, Dataset, DatasetError, FeatureInfo, FeatureStats, Format, WriteSpec, compact, stats};
 
-/// Bytes after which a file grows no more: each episode writes the last one anew, so it is to stay small.
+/// Bytes after which a file grows no more while episodes are added: they write the last one anew, so it is to stay small.
 const DATA_FILE_BYTES: usize = 8 << 20;
 const EPISODES_FILE_BYTES: usize = 4 << 20;
 
 /// A file by its path in the set's folder, and its bytes.
-type Named = (String, Vec<u8>);
+pub(crate) type Named = (String, Vec<u8>);
 
 /// Adds episodes to a LeRobot v3.0 set, new or old. Whatever becomes of the program or the power, the set can be opened
-/// and holds every episode that [`push`](Self::push) came back from. Dropped without [`finish`](Self::finish), it is
-/// left as if the program had been killed.
+/// and holds every episode that [`push`](Self::push) or [`sync`](Self::sync) came back from. Dropped without
+/// [`finish`](Self::finish), it is left as if the program had been killed.
 ///
-/// The last data file and the last list of episodes are written anew with each episode, under another name, and then
-/// take the old ones' places; info.json, as the last, says how much belongs to the set.
+/// The last data file and the last list of episodes are written anew each time, under another name, and then take the
+/// old ones' places; info.json, as the last, says how much belongs to the set. At the end the files are put together as
+/// those of a set that was written in one go.
 pub struct DatasetAppender {
-    root: PathBuf,
-    journal: Journal,
+    pub(crate) root: PathBuf,
+    pub(crate) journal: Journal,
     spec: WriteSpec,
-    schema: Arc<Schema>,
+    pub(crate) schema: Arc<Schema>,
     /// Those of the spec, and of every set.
     features: Vec<FeatureInfo>,
     data_path: String,
-    data_limits: Limits,
+    pub(crate) data_limits: Limits,
     episodes_limits: Limits,
+    /// Bytes after which a data file of the finished set is followed by another.
+    finished_bytes: usize,
     state: State,
     /// Whether [`finish`](Self::finish) has something to do.
     unfinished: bool,
+    finished: bool,
 }
 
 /// What the set is, as far as it is finished.
@@ -58,6 +62,9 @@ struct State {
     /// The last data file, and the last list of episodes.
     data: Tail,
     rows: Tail,
+    /// Episodes that are yet to be brought to the disk, and how many tasks are there.
+    waiting: Vec<EpisodeRow>,
+    tasks_there: usize,
 }
 
 impl DatasetAppender {
@@ -92,6 +99,7 @@ impl DatasetAppender {
         Ok(Self {
             root: dir.to_owned(),
             unfinished: journal.begun(),
+            finished: false,
             journal,
             spec,
             schema,
@@ -99,11 +107,20 @@ impl DatasetAppender {
             data_path,
             data_limits: limits(DATA_FILE_BYTES, chunks_size),
             episodes_limits: limits(EPISODES_FILE_BYTES, chunks_size),
+            finished_bytes: DATA_FILE_MB << 20,
             state,
         })
     }
 
-    /// How many episodes the set holds.
+    /// With other sizes of data files and lists that grow, and of data files of the finished set, in bytes.
+    #[cfg(test)]
+    pub(crate) fn with_limits(mut self, data: usize, episodes: usize, finished: usize) -> Self {
+        (self.data_limits.bytes, self.episodes_limits.bytes, self.finished_bytes) =
+            (data, episodes, finished);
+        self
+    }
+
+    /// How many episodes the set holds, those included that are yet to be brought to the disk.
     pub fn episode_count(&self) -> usize {
         self.state.episodes
     }
@@ -119,52 +136,89 @@ impl DatasetAppender {
         timestamps: &[f32],
         columns: &[Column],
     ) -> Result<usize, DatasetError> {
-        self.push_with(task, timestamps, columns, None)
+        self.push_with(task, timestamps, columns, Vec::new())
     }
 
-    /// The same, with a further file that belongs to the set from then on.
+    /// The same, with further files that belong to the set from then on.
     pub(crate) fn push_with(
         &mut self,
         task: &str,
         timestamps: &[f32],
         columns: &[Column],
-        note: Option<Named>,
+        notes: Vec<Named>,
     ) -> Result<usize, DatasetError> {
-        let mut next = self.state.clone();
-        let known = next.tasks.iter().position(|known| known == task);
-        if known.is_none() {
-            next.tasks.push(task.to_owned());
+        let before = self.state.clone();
+        let pushed = self.add(task, timestamps, columns).and_then(|count| {
+            self.sync_with(notes)?;
+            Ok(count)
+        });
+        if pushed.is_err() {
+            self.state = before;
         }
-        let (episode, from) = (next.episodes, next.frames);
-        let place = Place { episode, from, task: known.unwrap_or(next.tasks.len() - 1) };
+        pushed
+    }
+
+    /// Adds an episode like [`push`](Self::push), but leaves it to [`sync`](Self::sync) to bring it to the disk.
+    ///
+    /// # Errors
+    /// When there is no frame, or the columns are not those of the spec; the set is then as it was.
+    pub fn add(&mut self, task: &str, timestamps: &[f32], columns: &[Column]) -> Result<usize, DatasetError> {
+        let state = &self.state;
+        let known = state.tasks.iter().position(|known| known == task);
+        let (episode, from) = (state.episodes, state.frames);
+        let place = Place { episode, from, task: known.unwrap_or(state.tasks.len()) };
         let (batch, stats) = frames(&self.spec, &self.schema, place, timestamps, columns)?;
-        (next.episodes, next.frames) = (episode + 1, from + batch.num_rows());
-        next.stats = match episode {
-            0 => stats.clone(),
-            _ => next.stats.iter().zip(&stats).map(|(all, one)| all.merge(one)).collect(),
-        };
-        next.count();
-        next.data = next.data.grown(batch, self.data_limits);
-        let row = EpisodeRow { task: task.to_owned(), from, to: next.frames, file: next.data.at, stats };
-        let unwritten = |error| DatasetError::unwritten(&self.root)(error);
-        let at = next.rows.next_at(self.episodes_limits);
-        let row = write_meta::episode_rows(&self.features, &[row], episode, at).map_err(unwritten)?;
-        next.rows = next.rows.joined(&row, self.episodes_limits).map_err(unwritten)?;
-        let mut files = Vec::new();
+        let state = &mut self.state;
         if known.is_none() {
-            files.push((TASKS.to_owned(), write_meta::task_file(&next.tasks).map_err(unwritten)?));
+            state.tasks.push(task.to_owned());
         }
-        files.extend(note);
-        files.push((
-            STATS.to_owned(),
-            write_meta::json_bytes(&write_meta::named(&self.features, &next.stats)),
-        ));
-        files.extend(self.tails_of(&mut next)?);
-        files.push((INFO.to_owned(), write_meta::json_bytes(&next.info)));
+        (state.episodes, state.frames) = (episode + 1, from + batch.num_rows());
+        state.stats = match episode {
+            0 => stats.clone(),
+            _ => state.stats.iter().zip(&stats).map(|(all, one)| all.merge(one)).collect(),
+        };
+        state.count();
+        state.data = state.data.grown(batch, self.data_limits);
+        let file = state.data.at;
+        state.waiting.push(EpisodeRow { task: task.to_owned(), from, to: state.frames, file, stats });
+        Ok(state.episodes)
+    }
+
+    /// Brings to the disk what was added. When this comes back, it is there.
+    ///
+    /// # Errors
+    /// When the disk refuses; the set there is then as it was, and what was added waits still.
+    pub fn sync(&mut self) -> Result<(), DatasetError> {
+        self.sync_with(Vec::new())
+    }
+
+    /// The same, with further files that belong to the set from then on.
+    pub(crate) fn sync_with(&mut self, notes: Vec<Named>) -> Result<(), DatasetError> {
+        let mut files = notes;
+        let mut next = self.state.clone();
+        if !next.waiting.is_empty() {
+            next.list(&self.features, self.episodes_limits).map_err(DatasetError::unwritten(&self.root))?;
+            if next.tasks_there < next.tasks.len() {
+                files.push((TASKS.to_owned(), self.task_file(&next)?));
+                next.tasks_there = next.tasks.len();
+            }
+            files.push((
+                STATS.to_owned(),
+                write_meta::json_bytes(&write_meta::named(&self.features, &next.stats)),
+            ));
+            files.extend(self.tails_of(&mut next)?);
+        }
+        if files.is_empty() {
+            return Ok(());
+        }
+        // Without an episode there is no set yet, only what is said about it.
+        if next.episodes > 0 {
+            files.push((INFO.to_owned(), write_meta::json_bytes(&next.info)));
+        }
         self.journal.commit(&files, &[])?;
         self.state = next;
         self.unfinished = true;
-        Ok(self.state.episodes)
+        Ok(())
     }
 
     /// Ends the recording; how many frames the set holds. A set that never had an episode is removed.
@@ -172,34 +226,32 @@ impl DatasetAppender {
     /// # Errors
     /// When the disk refuses; then the set is as if the program had been killed after the last episode.
     pub fn finish(self) -> Result<usize, DatasetError> {
-        self.finish_with(None)
+        self.finish_with(Vec::new(), &[])
     }
 
-    pub(crate) fn finish_with(mut self, note: Option<Named>) -> Result<usize, DatasetError> {
+    /// The same, with further files that belong to the set, and others that spoke of its recording alone and go with
+    /// it. With further files, a set without an episode is kept for their sake.
+    pub(crate) fn finish_with(mut self, notes: Vec<Named>, drop: &[String]) -> Result<usize, DatasetError> {
+        if self.state.episodes == 0 && !notes.is_empty() {
+            self.journal.commit(&notes, &[])?;
+            self.journal.finish(drop)?;
+            self.finished = true;
+            return Ok(0);
+        }
+        self.sync_with(Vec::new())?;
         if self.state.episodes == 0 || !self.unfinished {
             // What there is to remove is removed as this is dropped.
             return Ok(self.state.frames);
         }
         let mut state = self.state.clone();
-        // An episode that was cut off may have begun the files after the last.
-        let mut beyond = Vec::new();
-        for (tail, limits, template) in [
-            (&state.data, self.data_limits, self.data_path.as_str()),
-            (&state.rows, self.episodes_limits, EPISODES_PATH),
-        ] {
-            beyond.push(self.name(template, limits.after(tail.at))?);
-        }
-        let beyond: Vec<String> =
-            beyond.into_iter().filter(|name| self.journal.names().any(|n| n == name)).collect();
-        let mut files = vec![(
-            TASKS.to_owned(),
-            write_meta::task_file(&state.tasks).map_err(DatasetError::unwritten(&self.root))?,
-        )];
-        files.extend(note);
+        let mut files = vec![(TASKS.to_owned(), self.task_file(&state)?)];
+        files.extend(notes);
         files.extend(self.tails_of(&mut state)?);
         let info = (INFO.to_owned(), write_meta::json_bytes(&state.info));
         files.push(info.clone());
-        self.journal.commit(&files, &beyond)?;
+        self.journal.commit(&files, &[])?;
+        let bytes = self.finished_bytes;
+        compact::put_together(&mut self, state.episodes, bytes, &info)?;
         if state.frames <= stats::EXACT_FRAMES {
             let set = Dataset::open(&self.root)?;
             let files = set.lerobot().map(LeRobot::data_files).unwrap_or_default();
@@ -208,8 +260,13 @@ impl DatasetAppender {
         let stats =
             (STATS.to_owned(), write_meta::json_bytes(&write_meta::named(&self.features, &state.stats)));
         self.journal.commit(&[stats, info], &[])?;
-        self.journal.finish()?;
+        self.journal.finish(drop)?;
+        self.finished = true;
         Ok(state.frames)
+    }
+
+    fn task_file(&self, state: &State) -> Result<Vec<u8>, DatasetError> {
+        write_meta::task_file(&state.tasks).map_err(DatasetError::unwritten(&self.root))
     }
 
     /// The last data file and the last list of episodes, unless they are yet to be begun.
@@ -224,6 +281,11 @@ impl DatasetAppender {
         Ok(files)
     }
 
+    /// A data file's path in the set's folder.
+    pub(crate) fn data_name(&self, at: FileNumber) -> Result<String, DatasetError> {
+        self.name(&self.data_path, at)
+    }
+
     fn name(&self, template: &str, at: FileNumber) -> Result<String, DatasetError> {
         let bad = |problem| DatasetError::metadata(&self.root.join(INFO), problem);
         let path = file_path(template, at).map_err(bad)?;
@@ -233,7 +295,7 @@ impl DatasetAppender {
 
 impl Drop for DatasetAppender {
     fn drop(&mut self) {
-        if self.state.episodes == 0 {
+        if self.state.episodes == self.state.waiting.len() && !self.finished {
             // An error is on its way to the caller, or nothing was recorded; an empty folder harms nobody.
             drop(self.journal.clear());
         }
@@ -251,6 +313,8 @@ impl State {
             stats: Vec::new(),
             data: Tail::new((0, 0), schema.clone()),
             rows: Tail::new((0, 0), rows),
+            waiting: Vec::new(),
+            tasks_there: 0,
         })
     }
 
@@ -280,7 +344,8 @@ impl State {
         let path = file_path(&layout.data_path, last).map_err(bad)?;
         let path = dir.join(path);
         lerobot.check_sum(&path)?;
-        let data = Tail::of_frames((last, &path), frames, schema, data_limits)?;
+        let greatest = compact::greatest_listed(dir, episodes)?.max(last);
+        let data = Tail::of_frames((last, &path), greatest, frames, schema, data_limits)?;
         let text = fs::read_to_string(dir.join(INFO)).map_err(DatasetError::io(dir))?;
         let info: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|error| DatasetError::metadata(&dir.join(INFO), error.to_string()))?;
@@ -289,13 +354,23 @@ impl State {
             tasks.truncate(usize::try_from(total).unwrap_or(usize::MAX));
         }
         // Those of a recording that was cut off may count an episode too many.
-        let known = if journal.begun() { None } else { stats::read(dir).ok() };
+        let known = if journal.begun() { stats::of_list(dir, episodes)? } else { stats::read(dir).ok() };
         let stats = features.iter().map(|feature| known.as_ref()?.get(&feature.name).cloned());
         let stats = match stats.collect::<Option<Vec<_>>>() {
             Some(stats) => stats,
             None => stats::exact(features, &lerobot.data_files())?,
         };
-        Ok(Self { episodes, frames, tasks, info, stats, data, rows })
+        let tasks_there = tasks.len();
+        Ok(Self { episodes, frames, tasks, info, stats, data, rows, waiting: Vec::new(), tasks_there })
+    }
+
+    /// Puts the episodes that wait into the list.
+    fn list(&mut self, features: &[FeatureInfo], limits: Limits) -> Result<(), ParquetError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let at = self.rows.next_at(limits);
+        let rows = write_meta::episode_rows(features, &waiting, self.episodes - waiting.len(), at)?;
+        self.rows = self.rows.joined(&rows, limits)?;
+        Ok(())
     }
 
     /// Says in info.json how much there is.

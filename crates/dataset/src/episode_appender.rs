@@ -4,10 +4,11 @@ use std::path::Path;
 
 use nudge_control::{Episode, Interface};
 
+use crate::append::Named;
 use crate::episode_writer::{columns, episode_note, spec};
 use crate::episodes::NOTE;
 use crate::write_meta::{INFO, json_bytes};
-use crate::{Dataset, DatasetAppender, DatasetError, Recording, RecordingNote, recording_note};
+use crate::{Column, Dataset, DatasetAppender, DatasetError, Recording, RecordingNote, recording_note};
 
 /// A set of one task and one interface that grows by whole episodes: see [`DatasetAppender`], whose promises it keeps.
 pub struct EpisodeAppender {
@@ -38,10 +39,12 @@ impl EpisodeAppender {
         let appender = DatasetAppender::open(dir, spec)?;
         if dir.join(INFO).is_file() {
             let there = recording_note(&Dataset::open(dir)?)?;
-            if let Some(problem) = difference(&there, &note) {
+            if let Some(problem) = difference(&there, &as_read(dir, &note)?) {
                 return Err(DatasetError::metadata(dir, format!("{problem}: name another folder")));
             }
             note.episodes = there.episodes;
+            // A parsed number may be off by its last bit; rounded to the 32 it was written from, it is exact again.
+            note.episodes.iter_mut().for_each(|episode| episode.score = f64::from(episode.score as f32));
         }
         Ok(Self { appender, instruction: recording.instruction, note })
     }
@@ -58,16 +61,30 @@ impl EpisodeAppender {
     /// refuses. The set is then as it was.
     pub fn push(&mut self, episode: &Episode) -> Result<usize, DatasetError> {
         let number = self.note.episodes.len();
-        let columns = columns(episode, &self.note)
-            .map_err(|problem| DatasetError::Unwritable { episode: number, problem })?;
-        let times: Vec<f32> = episode.frames.iter().map(|frame| frame.time_secs as f32).collect();
+        let columns = self.columns(episode)?;
         self.note.episodes.push(episode_note(episode));
         let file = self.file();
-        let pushed = self.appender.push_with(&self.instruction, &times, &columns, Some(file));
+        let pushed = self.appender.push_with(&self.instruction, &times(episode), &columns, vec![file]);
         if pushed.is_err() {
             self.note.episodes.truncate(number);
         }
         pushed
+    }
+
+    /// Adds an episode, and leaves it to [`sync_with`](Self::sync_with) to bring it to the disk.
+    pub(crate) fn add(&mut self, episode: &Episode) -> Result<usize, DatasetError> {
+        let columns = self.columns(episode)?;
+        let count = self.appender.add(&self.instruction, &times(episode), &columns)?;
+        self.note.episodes.push(episode_note(episode));
+        Ok(count)
+    }
+
+    /// Brings to the disk what was added, and further files that belong to the set from then on.
+    pub(crate) fn sync_with(&mut self, mut notes: Vec<Named>) -> Result<(), DatasetError> {
+        if !self.note.episodes.is_empty() {
+            notes.push(self.file());
+        }
+        self.appender.sync_with(notes)
     }
 
     /// Ends the recording; how many frames the set holds. A set that never had an episode is removed.
@@ -75,13 +92,35 @@ impl EpisodeAppender {
     /// # Errors
     /// When the disk refuses; then the set is as if the program had been killed after the last episode.
     pub fn finish(self) -> Result<usize, DatasetError> {
-        let file = self.file();
-        self.appender.finish_with(Some(file))
+        self.finish_with(Vec::new(), &[])
+    }
+
+    /// The same, with further files that belong to the set, and others that spoke of its recording alone and go with
+    /// it. With further files, a set without an episode is kept for their sake.
+    pub(crate) fn finish_with(self, mut notes: Vec<Named>, drop: &[String]) -> Result<usize, DatasetError> {
+        if !self.note.episodes.is_empty() {
+            notes.push(self.file());
+        }
+        self.appender.finish_with(notes, drop)
+    }
+
+    fn columns(&self, episode: &Episode) -> Result<Vec<Column>, DatasetError> {
+        let number = self.note.episodes.len();
+        columns(episode, &self.note).map_err(|problem| DatasetError::Unwritable { episode: number, problem })
     }
 
     fn file(&self) -> (String, Vec<u8>) {
         (format!("meta/{NOTE}"), json_bytes(&self.note))
     }
+}
+
+fn times(episode: &Episode) -> Vec<f32> {
+    episode.frames.iter().map(|frame| frame.time_secs as f32).collect()
+}
+
+/// The note as it would be read again: a parsed number may be off by its last bit.
+fn as_read(dir: &Path, note: &RecordingNote) -> Result<RecordingNote, DatasetError> {
+    serde_json::from_slice(&json_bytes(note)).map_err(|error| DatasetError::metadata(dir, error.to_string()))
 }
 
 /// How what is to be recorded differs from what is there.

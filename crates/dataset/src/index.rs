@@ -85,6 +85,9 @@ fn read_v3(root: &Path, info: &Info, recorded: bool, damage: &mut Damage) -> Res
     rows.sort_unstable();
     if recorded {
         rows.retain(|row: &Row| row.episode < info.public.episodes);
+        // While files are put together, an episode may be listed in its old place and in its new one. Both hold it; the
+        // new one comes first, and will be there to the end.
+        rows.dedup_by_key(|row| row.episode);
     }
     let mut finder = Finder { root, info, files: Vec::new(), numbers: BTreeMap::new() };
     let mut episodes = Vec::with_capacity(rows.len());

@@ -9,6 +9,7 @@ use crate::{DatasetError, write_meta};
 
 /// Where files are written before they take their places.
 const PARTIAL: &str = ".partial";
+const PARTIAL_LIST: &str = ".SHA256SUMS.partial";
 
 const ABOUT: &str = "\
 # Episodes are being recorded here, or their recording was cut off: the set is what info.json counts, and whole.
@@ -22,6 +23,9 @@ pub(crate) struct Journal {
     files: List,
     /// Whether the marker is on the disk.
     begun: bool,
+    /// Changes after which the disk is to refuse, as if the program had been killed.
+    #[cfg(test)]
+    pub(crate) steps_left: usize,
     /// Held for as long as this program lives, which is how others know that it does.
     _lock: File,
 }
@@ -38,13 +42,25 @@ impl Journal {
         if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
             return Err(DatasetError::Busy { path: root.to_owned() });
         }
-        let left = sums::read_list(&root.join(MARKER))?;
         let partial = root.join(PARTIAL);
         if partial.is_dir() {
             fs::remove_dir_all(&partial).map_err(DatasetError::io(&partial))?;
         }
+        let marker = root.join(MARKER);
+        if marker.is_file() && root.join(sums::LIST).is_file() {
+            // A recording was cut off as it ended, or before it changed anything: the set is the one of the list.
+            fs::remove_file(&marker).map_err(DatasetError::io(&marker))?;
+        }
+        let left = sums::read_list(&marker)?;
         let begun = left.is_some();
-        Ok(Self { root: root.to_owned(), files: left.unwrap_or_default(), begun, _lock: lock })
+        Ok(Self {
+            root: root.to_owned(),
+            files: left.unwrap_or_default(),
+            begun,
+            #[cfg(test)]
+            steps_left: usize::MAX,
+            _lock: lock,
+        })
     }
 
     /// Whether something lies in the folder `root` that no recording left which was killed before it began.
@@ -117,24 +133,22 @@ impl Journal {
         }
         self.mark(&during)?;
         self.files = during;
-        let place = |(number, (name, _)): (usize, &(String, Vec<u8>))| {
+        let last = files.len().saturating_sub(1);
+        for (number, (name, _)) in files.iter().enumerate() {
+            if number == last {
+                self.sync_folders(files[..last].iter().map(|(name, _)| name.as_str()))?;
+            }
             let path = self.root.join(name);
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent).map_err(DatasetError::io(parent))?;
             }
-            fs::rename(partial.join(number.to_string()), &path).map_err(DatasetError::io(&path))
-        };
-        let last = files.len().saturating_sub(1);
-        files.iter().enumerate().take(last).try_for_each(place)?;
-        let before = &files[..last];
-        self.sync_folders(before.iter().map(|(name, _)| name.as_str()))?;
-        files.iter().enumerate().skip(last).try_for_each(place)?;
+            self.step()?;
+            fs::rename(partial.join(number.to_string()), &path).map_err(DatasetError::io(&path))?;
+        }
         self.sync_folders(files[last..].iter().map(|(name, _)| name.as_str()))?;
-        for name in drop {
-            let path = self.root.join(name);
-            if path.is_file() {
-                fs::remove_file(&path).map_err(DatasetError::io(&path))?;
-            }
+        drop.iter().try_for_each(|name| self.remove(name))?;
+        if !drop.is_empty() {
+            self.sync_folders(drop.iter().map(String::as_str))?;
         }
         for (name, sum) in after {
             self.files.insert(name.clone(), vec![sum.clone()]);
@@ -143,25 +157,67 @@ impl Journal {
         Ok(())
     }
 
-    /// Ends the recording: the set is one of those that are finished.
+    /// Ends the recording: the set is one of those that are finished. The files of `drop`, which spoke of the recording
+    /// alone, are the last to be removed: while one is there, it can be told whose set this is.
     ///
     /// # Errors
     /// When the disk refuses; then the set is as one that was cut off after its last episode.
-    pub(crate) fn finish(&mut self) -> Result<(), DatasetError> {
+    pub(crate) fn finish(&mut self, drop: &[String]) -> Result<(), DatasetError> {
         if !self.begun {
             return Ok(());
         }
+        drop.iter().for_each(|name| std::mem::drop(self.files.remove(name)));
         let partial = self.root.join(PARTIAL);
         if partial.is_dir() {
             fs::remove_dir_all(&partial).map_err(DatasetError::io(&partial))?;
         }
+        self.settle()?;
         let list = self.root.join(sums::LIST);
-        write_synced(&list, sums::text(&self.files).as_bytes())?;
+        let half = self.root.join(PARTIAL_LIST);
+        write_synced(&half, sums::text(&self.files).as_bytes())?;
+        self.step()?;
+        fs::rename(&half, &list).map_err(DatasetError::io(&list))?;
         sync(&self.root)?;
-        let marker = self.root.join(MARKER);
-        fs::remove_file(&marker).map_err(DatasetError::io(&marker))?;
+        for name in [MARKER].into_iter().chain(drop.iter().map(String::as_str)) {
+            self.remove(name)?;
+            sync(&self.root.join("meta"))?;
+        }
         self.begun = false;
-        sync(&self.root.join("meta"))
+        Ok(())
+    }
+
+    /// Finds out which of several sums a file has: when it changed as a recording was cut off, and not since.
+    fn settle(&mut self) -> Result<(), DatasetError> {
+        for (name, sums) in self.files.iter_mut().filter(|(_, sums)| sums.len() > 1) {
+            let path = self.root.join(name);
+            let sum = sums::sum_of(&path)?;
+            if !sums.contains(&sum) {
+                return Err(DatasetError::Changed { path, list: self.root.join(MARKER) });
+            }
+            *sums = vec![sum];
+        }
+        self.files.retain(|_, sums| *sums != [ABSENT]);
+        Ok(())
+    }
+
+    /// Removes a file, if it is there.
+    fn remove(&mut self, name: &str) -> Result<(), DatasetError> {
+        let path = self.root.join(name);
+        self.step()?;
+        if path.is_file() { fs::remove_file(&path).map_err(DatasetError::io(&path)) } else { Ok(()) }
+    }
+
+    /// Comes before each change that takes effect.
+    #[cfg(not(test))]
+    fn step(&mut self) -> Result<(), DatasetError> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn step(&mut self) -> Result<(), DatasetError> {
+        let refused = || DatasetError::metadata(&self.root, "the test wants no more");
+        self.steps_left = self.steps_left.checked_sub(1).ok_or_else(refused)?;
+        Ok(())
     }
 
     /// Removes a folder in which nothing was recorded, with what a recording that was cut off before its first episode

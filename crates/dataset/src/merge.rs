@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::episodes::NOTE;
+use crate::journal::Journal;
+use crate::recorder::unfinished;
 use crate::shard::{self, difference, shard_folders};
 use crate::write_meta::FRAME_COLUMNS;
 use crate::{
@@ -39,6 +41,12 @@ pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<Merged, DatasetError> {
         folders.extend(expand(dir)?);
     }
     let mut notes = Vec::new();
+    for folder in &folders {
+        if let Some(command) = unfinished(folder)? {
+            let problem = format!("its recording was cut off; go on with it: {command}");
+            return Err(DatasetError::metadata(folder, problem));
+        }
+    }
     for (place, folder) in folders.iter().enumerate() {
         if folders[..place].contains(folder) {
             return Err(DatasetError::metadata(folder, "it is given twice; give each set once"));
@@ -89,7 +97,17 @@ fn expand(dir: &Path) -> Result<Vec<PathBuf>, DatasetError> {
         // What is not there is refused when it is opened, with the reason.
         return Ok(vec![dir.canonicalize().unwrap_or_else(|_| dir.to_owned())]);
     }
-    let folders = shard_folders(dir)?;
+    let mut folders = shard_folders(dir)?;
+    if let Some(first) = folders.first().cloned() {
+        // Those that were cut off are missing; when all were, the first can say what to do.
+        let mut whole = Vec::new();
+        for folder in folders {
+            if unfinished(&folder)?.is_none() && Journal::is_foreign(&folder)? {
+                whole.push(folder);
+            }
+        }
+        folders = if whole.is_empty() { vec![first] } else { whole };
+    }
     if folders.is_empty() {
         let problem = "it holds neither a data set (meta/info.json) nor parts of a recording (shard-*-of-*)";
         return Err(DatasetError::NotADataset { path: dir.to_owned(), problem: problem.into() });

@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use crate::DatasetError;
 use crate::columns::{self, Problem};
@@ -66,6 +66,18 @@ impl ParquetFile {
     pub(crate) fn row_groups(&self) -> Vec<usize> {
         let groups = self.footer.metadata().row_groups();
         groups.iter().map(|group| usize::try_from(group.num_rows()).unwrap_or(0)).collect()
+    }
+
+    /// Where each row group ends, in bytes: what had been written by then.
+    pub(crate) fn row_group_ends(&self) -> Vec<usize> {
+        let end = |group: &RowGroupMetaData| {
+            let ends = group.columns().iter().map(|column| {
+                let (start, length) = column.byte_range();
+                start.saturating_add(length)
+            });
+            usize::try_from(ends.max().unwrap_or(0)).unwrap_or(usize::MAX)
+        };
+        self.footer.metadata().row_groups().iter().map(end).collect()
     }
 
     pub(crate) fn has_column(&self, name: &str) -> bool {

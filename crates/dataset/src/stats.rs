@@ -116,6 +116,32 @@ impl FeatureStats {
         }
     }
 
+    /// Sets the list of this name, as LeRobot names them; others are passed over.
+    fn set(&mut self, name: &str, values: Vec<f64>) {
+        let list = match name {
+            "min" => &mut self.min,
+            "max" => &mut self.max,
+            "mean" => &mut self.mean,
+            "std" => &mut self.std,
+            "q01" => &mut self.q01,
+            "q10" => &mut self.q10,
+            "q50" => &mut self.q50,
+            "q90" => &mut self.q90,
+            "q99" => &mut self.q99,
+            "count" => {
+                self.count = values.into_iter().map(|count| count as u64).collect();
+                return;
+            }
+            _ => return,
+        };
+        *list = values;
+    }
+
+    /// Whether nothing is left out.
+    fn is_whole(&self) -> bool {
+        !self.count.is_empty() && self.lists().iter().all(|(_, list)| !list.is_empty())
+    }
+
     fn frames(&self) -> f64 {
         self.count.first().copied().unwrap_or(0) as f64
     }
@@ -166,21 +192,50 @@ fn of_episodes(folder: &Path) -> Result<BTreeMap<String, FeatureStats>, DatasetE
                 continue;
             };
             for (episode, values) in episodes.iter_mut().zip(file.lists(column)?) {
-                let stats = episode.entry(feature.to_owned()).or_default();
-                match name {
-                    "min" => stats.min = values,
-                    "max" => stats.max = values,
-                    "mean" => stats.mean = values,
-                    "std" => stats.std = values,
-                    "count" => stats.count = values.into_iter().map(|count| count as u64).collect(),
-                    // Quantiles of parts cannot be merged.
-                    _ => {}
+                // Quantiles of parts cannot be merged.
+                if ["min", "max", "mean", "std", "count"].contains(&name) {
+                    episode.entry(feature.to_owned()).or_default().set(name, values);
                 }
             }
         }
         episodes.into_iter().flatten().for_each(|(feature, stats)| add(&mut merged, feature, stats));
     }
     Ok(merged)
+}
+
+/// Those of the first `episodes` in `meta/episodes/` of the set in `root`, merged one by one like those of a set that is
+/// written in one go; `None` where an episode states too little.
+///
+/// # Errors
+/// When the list cannot be read.
+pub(crate) fn of_list(
+    root: &Path,
+    episodes: usize,
+) -> Result<Option<BTreeMap<String, FeatureStats>>, DatasetError> {
+    let mut listed: BTreeMap<i64, BTreeMap<String, FeatureStats>> = BTreeMap::new();
+    for path in parquet_files_below(&root.join("meta/episodes"))? {
+        let file = ParquetFile::open(&path)?;
+        let numbers = file.integers("episode_index")?;
+        for column in file.column_names() {
+            let Some((feature, name)) = column.strip_prefix("stats/").and_then(|rest| rest.rsplit_once('/'))
+            else {
+                continue;
+            };
+            for (number, values) in numbers.iter().zip(file.lists(column)?) {
+                let stats = listed.entry(*number).or_default().entry(feature.to_owned()).or_default();
+                stats.set(name, values);
+            }
+        }
+    }
+    let mut merged = BTreeMap::new();
+    for number in 0..episodes {
+        let stats = i64::try_from(number).ok().and_then(|number| listed.remove(&number));
+        let Some(stats) = stats.filter(|stats| stats.values().all(FeatureStats::is_whole)) else {
+            return Ok(None);
+        };
+        stats.into_iter().for_each(|(feature, stats)| add(&mut merged, feature, stats));
+    }
+    Ok(Some(merged))
 }
 
 fn add(merged: &mut BTreeMap<String, FeatureStats>, feature: String, stats: FeatureStats) {

@@ -1,4 +1,5 @@
-//! The last file of a growing set: written anew with every episode, until it is large and another follows.
+//! The last file of a growing set: written anew whenever episodes are brought to the disk, until it is large and another
+//! follows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,19 +50,24 @@ impl Tail {
         Self { at, schema, batches: Vec::new(), bytes: 0 }
     }
 
-    /// The last data file of a set whose frames in all are `frames`. What it holds beyond them is left out; a file that
-    /// is long, or laid out in another way, is followed by another.
+    /// The last data file of a set whose frames in all are `frames`, and whose data file of the greatest number is
+    /// `greatest`. What it holds beyond them is left out; a file that is long, laid out in another way, or not of the
+    /// greatest number, is followed by another.
     ///
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn of_frames(
         (at, path): (FileNumber, &Path),
+        greatest: FileNumber,
         frames: usize,
         schema: &Arc<Schema>,
         limits: Limits,
     ) -> Result<Self, DatasetError> {
+        let following = Self::new(limits.after(greatest), schema.clone());
+        if at < greatest {
+            return Ok(following);
+        }
         let file = ParquetFile::open_typed(path)?;
-        let following = Self::new(limits.after(at), schema.clone());
         if file.schema().fields() != schema.fields() || length(path)? >= limits.bytes {
             return Ok(following);
         }
@@ -180,17 +186,18 @@ pub(crate) fn file_path(template: &str, (chunk, file): FileNumber) -> Result<Pat
 }
 
 /// Chunk and number of `.../chunk-000/file-000.parquet`.
-fn number_of(path: &Path) -> Option<FileNumber> {
+pub(crate) fn number_of(path: &Path) -> Option<FileNumber> {
     let number = |name: &str, prefix: &str| name.strip_prefix(prefix)?.parse().ok();
     let chunk = number(path.parent()?.file_name()?.to_str()?, "chunk-")?;
     Some((chunk, number(path.file_stem()?.to_str()?, "file-")?))
 }
 
-fn names(schema: &Schema) -> Vec<&str> {
+pub(crate) fn names(schema: &Schema) -> Vec<&str> {
     schema.fields().iter().map(|field| field.name().as_str()).collect()
 }
 
-fn one(schema: &Arc<Schema>, batches: &[RecordBatch]) -> Result<RecordBatch, ParquetError> {
+/// Batches as one, of this very schema.
+pub(crate) fn one(schema: &Arc<Schema>, batches: &[RecordBatch]) -> Result<RecordBatch, ParquetError> {
     let batches = batches.iter().map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
     Ok(concat_batches(schema, &batches.collect::<Result<Vec<_>, _>>()?)?)
 }

@@ -61,6 +61,13 @@ impl DatasetWriter {
         })
     }
 
+    /// With another size of data files, in bytes.
+    #[cfg(test)]
+    pub(crate) fn with_data_file_bytes(mut self, bytes: usize) -> Self {
+        self.data_file_bytes = bytes;
+        self
+    }
+
     /// Adds an episode: what was to be done in words, seconds since its beginning for each frame, and the columns of
     /// the spec in its order.
     ///
@@ -164,8 +171,7 @@ mod tests {
         let feature =
             FeatureInfo { name: "x".into(), dtype: "float32".into(), shape: vec![8], names: Vec::new() };
         let spec = WriteSpec { fps: 10.0, robot_type: None, features: vec![feature] };
-        let mut writer = DatasetWriter::create(&dir, spec).unwrap();
-        writer.data_file_bytes = 8_000;
+        let mut writer = DatasetWriter::create(&dir, spec).unwrap().with_data_file_bytes(8_000);
         let values =
             |episode: usize| (0..800).map(|i| ((i * 7919 + episode) % 4001) as f32).collect::<Vec<_>>();
         for episode in 0..9 {

@@ -37,6 +37,7 @@ pub(crate) const FRAME_COLUMNS: [(&str, &str); 5] = [
 ];
 
 /// One row of `meta/episodes/`.
+#[derive(Clone)]
 pub(crate) struct EpisodeRow {
     pub(crate) task: String,
     /// First frame of the whole set, and the one after the last.
@@ -79,7 +80,7 @@ pub(crate) fn create_parquet(path: &Path, schema: &Arc<Schema>) -> Result<ArrowW
 }
 
 /// Metadata of the schema are repeated in the footer, where pyarrow and pandas look for them.
-fn begin_parquet<W: Write + Send>(sink: W, schema: &Arc<Schema>) -> Result<ArrowWriter<W>, ParquetError> {
+pub(crate) fn begin_parquet<W: Write + Send>(sink: W, schema: &Arc<Schema>) -> Result<ArrowWriter<W>, ParquetError> {
     let notes: Vec<_> =
         schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
     let properties = WriterProperties::builder()

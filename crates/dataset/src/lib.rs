@@ -23,6 +23,7 @@ mod index;
 mod info;
 mod journal;
 mod lerobot;
+pub mod mcap;
 mod merge;
 mod parquet_file;
 mod raw;

@@ -80,7 +80,10 @@ pub(crate) fn create_parquet(path: &Path, schema: &Arc<Schema>) -> Result<ArrowW
 }
 
 /// Metadata of the schema are repeated in the footer, where pyarrow and pandas look for them.
-pub(crate) fn begin_parquet<W: Write + Send>(sink: W, schema: &Arc<Schema>) -> Result<ArrowWriter<W>, ParquetError> {
+pub(crate) fn begin_parquet<W: Write + Send>(
+    sink: W,
+    schema: &Arc<Schema>,
+) -> Result<ArrowWriter<W>, ParquetError> {
     let notes: Vec<_> =
         schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
     let properties = WriterProperties::builder()

@@ -228,7 +228,7 @@ pub fn new_folder(out: &Path) -> Result<&Path> {
 /// A set of any format, and where to write another.
 #[derive(Args)]
 pub struct Sets {
-    /// The data set: a LeRobot folder, a zarr folder, or an HDF5 file
+    /// The data set: a LeRobot folder, a zarr folder, or an HDF5 file; for `convert`, an MCAP file too
     #[arg(value_name = "SET")]
     pub set: PathBuf,
 

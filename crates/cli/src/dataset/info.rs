@@ -8,17 +8,17 @@ use comfy_table::{Cell, CellAlignment};
 use nudge_dataset::{Dataset, DatasetInfo, FeatureSummary, summarise};
 use serde::Serialize;
 
-use super::sketch;
 use super::stats::rounded;
+use super::{sketch, wire_log};
 use crate::output::{self, say};
 
 /// Show what a data set holds: episodes, features, and how their numbers are distributed
 ///
 /// Of LeRobot v3.0, v2.1 and v2.0 folders, diffusion_policy's zarr replay buffers and robomimic's HDF5 files. Reads all frames, or
-/// some episodes of a large set, and says so.
+/// some episodes of a large set, and says so. Of an MCAP file: its topics, their rates, and what is missing.
 #[derive(Args)]
 pub struct Info {
-    /// The data set: a LeRobot folder (which holds `meta/` and `data/`), a zarr folder, or an HDF5 file
+    /// The data set: a LeRobot folder (which holds `meta/` and `data/`), a zarr folder, an HDF5 file, or an MCAP file
     #[arg(value_name = "SET")]
     dir: PathBuf,
 
@@ -49,6 +49,10 @@ struct Sketch {
 
 impl Info {
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        if wire_log::is_mcap(&self.dir) {
+            wire_log::info(&self.dir, self.json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let dataset = Dataset::open(&self.dir)?;
         let lengths = (0..dataset.episode_count()).filter_map(|episode| dataset.episode_length(episode));
         let length = Lengths::of(lengths.collect());

@@ -11,6 +11,7 @@ mod split;
 mod stats;
 #[cfg(feature = "rerun")]
 mod view;
+mod wire_log;
 
 use std::process::ExitCode;
 

@@ -119,7 +119,7 @@ fn killed_at_many_moments_nothing_that_was_said_is_lost_and_the_set_is_that_of_o
             .output()
             .unwrap();
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-        let said = shown.split(" on disk").rev().nth(1).and_then(|text| text.rsplit([' ', '\u{1b}']).next());
+        let said = shown.rfind(" on disk").and_then(|end| shown[..end].rsplit(' ').next());
         let said: usize = said.and_then(|text| text.parse().ok()).unwrap_or(told);
         assert!(said >= told, "{said} after {told}");
         if output.status.code() == Some(0) {

@@ -22,10 +22,24 @@ const QUEUE_BATCHES: u32 = 16;
 pub(crate) const JSON: &str = "application/json";
 const CDR: &str = "application/cdr";
 
+/// A message as it came or went, for whoever records it.
+pub struct OnWire<'a> {
+    pub sent: bool,
+    pub key: &'a str,
+    pub encoding: &'a str,
+    pub payload: &'a [u8],
+    pub attachment: Option<&'a [u8]>,
+}
+
+/// Is shown every message that comes, sound or not, and every one that goes. Called on the threads that send and
+/// receive, so it must not wait.
+pub type WireTap = Arc<dyn Fn(&OnWire<'_>) + Send + Sync>;
+
 /// One end of the bus.
 pub(crate) struct Bus {
     session: zenoh::Session,
     prefix: String,
+    tap: Option<WireTap>,
     pub gid: Gid,
     pub counters: Arc<Counters>,
 }
@@ -64,6 +78,8 @@ pub(crate) const STATUS: Stream = Stream { message: None, priority: Priority::Da
 /// A key that this end sends on; sequences count from 1.
 pub(crate) struct Outlet {
     publisher: Publisher<'static>,
+    /// What is shown of it to whom.
+    tap: Option<(WireTap, String)>,
     gid: Gid,
     sequence: AtomicI64,
 }
@@ -90,7 +106,12 @@ impl Bus {
             endpoints.listen, endpoints.connect
         );
         let session = zenoh::open(config).wait().map_err(|error| failed(doing, error.as_ref()))?;
-        Ok(Self { session, prefix: prefix.to_owned(), gid: random_gid(), counters: Arc::default() })
+        Ok(Self { session, prefix: prefix.to_owned(), tap: None, gid: random_gid(), counters: Arc::default() })
+    }
+
+    /// Shows `tap` what comes and goes on the keys that are declared from now on.
+    pub(crate) fn tapped(self, tap: Option<WireTap>) -> Self {
+        Self { tap, ..self }
     }
 
     pub(crate) fn key(&self, name: &str) -> String {
@@ -109,6 +130,7 @@ impl Bus {
     pub(crate) fn outlet_at(&self, key: String, stream: Stream) -> Result<Outlet, RuntimeError> {
         let encoding =
             stream.message.map_or(Encoding::from(JSON), |message| Encoding::from(CDR).with_schema(message));
+        let tap = self.tap.clone().map(|tap| (tap, encoding.to_string()));
         let publisher = self
             .session
             .declare_publisher(key.clone())
@@ -118,7 +140,7 @@ impl Bus {
             .express(stream.express)
             .wait()
             .map_err(|error| failed(format!("declaring that `{key}` is sent"), error.as_ref()))?;
-        Ok(Outlet { publisher, gid: self.gid, sequence: AtomicI64::new(0) })
+        Ok(Outlet { publisher, tap, gid: self.gid, sequence: AtomicI64::new(0) })
     }
 
     /// Listens to `name` of other processes; what has no good attachment or another type than `message` is counted and
@@ -140,7 +162,9 @@ impl Bus {
         heard: impl Fn(Attachment, &[u8]) + Send + Sync + 'static,
     ) -> Result<Subscriber<()>, RuntimeError> {
         let counters = self.counters.clone();
+        let tap = self.tap.clone();
         let receive = move |sample: Sample| {
+            show(tap.as_ref(), &sample);
             if !encoding_fits(sample.encoding(), message) {
                 counters.add(Count::EncodingRefused, 1);
                 return;
@@ -175,10 +199,14 @@ impl Bus {
         key: String,
         heard: impl Fn(&[u8]) + Send + Sync + 'static,
     ) -> Result<Subscriber<()>, RuntimeError> {
+        let tap = self.tap.clone();
         self.session
             .declare_subscriber(key.clone())
             .allowed_origin(Locality::Remote)
-            .callback(move |sample: Sample| heard(&sample.payload().to_bytes()))
+            .callback(move |sample: Sample| {
+                show(tap.as_ref(), &sample);
+                heard(&sample.payload().to_bytes());
+            })
             .wait()
             .map_err(|error| failed(format!("listening to `{key}`"), error.as_ref()))
     }
@@ -256,14 +284,35 @@ impl Outlet {
 
     /// Sends a part of what shares one sequence and one stamp.
     pub(crate) fn send_stamped(&self, sequence: i64, source_time_ns: i64, payload: Vec<u8>) -> bool {
-        let attachment = Attachment { sequence, source_time_ns, gid: self.gid };
-        self.publisher.put(payload).attachment(attachment.encode()).wait().is_ok()
+        let attachment = Attachment { sequence, source_time_ns, gid: self.gid }.encode();
+        if let Some((tap, encoding)) = &self.tap {
+            tap(&OnWire {
+                sent: true,
+                key: self.publisher.key_expr().as_str(),
+                encoding,
+                payload: &payload,
+                attachment: Some(&attachment),
+            });
+        }
+        self.publisher.put(payload).attachment(attachment).wait().is_ok()
     }
 
     /// Messages sent so far.
     pub(crate) fn sequence(&self) -> i64 {
         self.sequence.load(Ordering::Relaxed)
     }
+}
+
+fn show(tap: Option<&WireTap>, sample: &Sample) {
+    let Some(tap) = tap else { return };
+    let attachment = sample.attachment().map(|bytes| bytes.to_bytes());
+    tap(&OnWire {
+        sent: false,
+        key: sample.key_expr().as_str(),
+        encoding: &sample.encoding().to_string(),
+        payload: &sample.payload().to_bytes(),
+        attachment: attachment.as_deref(),
+    });
 }
 
 /// A new identity for this process: the same on all its keys.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use zenoh::pubsub::Subscriber;
 
 use crate::assembly::Assembly;
-use crate::bus::{Bus, CHUNK, COMMAND, HEARTBEAT, Outlet, STATUS};
+use crate::bus::{Bus, CHUNK, COMMAND, HEARTBEAT, Outlet, STATUS, WireTap};
 use crate::describe::Description;
 use crate::driver::{Driver, Outlets, SendCommand};
 use crate::episode_log::{EpisodeLog, OnEpisode};
@@ -59,6 +59,8 @@ pub struct ServeOptions {
     pub on_episode: Option<OnEpisode>,
     /// Is shown every plan.
     pub on_plan: Option<OnPlan>,
+    /// Is shown every message that comes and goes.
+    pub on_wire: Option<WireTap>,
     /// Is told what is missing while a ROS 2 robot is waited for.
     pub on_trouble: Option<OnTrouble>,
     /// Called once the robot is met and everything runs.
@@ -98,7 +100,7 @@ pub fn serve(
     if let Some(endpoint) = options.connect.take() {
         endpoints = Endpoints { connect: vec![endpoint], ..endpoints };
     }
-    let bus = Bus::open(&endpoints, &robot.prefix)?;
+    let bus = Bus::open(&endpoints, &robot.prefix)?.tapped(options.on_wire.take());
     let signals = Arc::new(Signals::new());
     let heartbeat = Arc::new(bus.outlet("ctl/heartbeat", HEARTBEAT)?);
     let (events, waiting) = bounded(EVENTS_WAITING);

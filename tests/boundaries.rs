@@ -25,7 +25,7 @@ const ROOMS: [(&str, &[&str]); 7] = [
 ];
 
 /// Families of libraries, by the beginning of their names, and the only room that knows each.
-const ONLY_ROOM: [(&str, &str); 11] = [
+const ONLY_ROOM: [(&str, &str); 12] = [
     ("burn", "nudge-policy"),
     ("cubecl", "nudge-policy"),
     ("cudarc", "nudge-policy"),
@@ -37,6 +37,7 @@ const ONLY_ROOM: [(&str, &str); 11] = [
     ("tokio", "nudge-runtime"),
     ("arrow", "nudge-dataset"),
     ("parquet", "nudge-dataset"),
+    ("mcap", "nudge-dataset"),
 ];
 
 /// All libraries that the rooms at the bottom may know.

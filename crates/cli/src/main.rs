@@ -32,6 +32,8 @@ mod export;
 mod guard;
 #[cfg(feature = "policy")]
 mod import;
+#[cfg(all(feature = "policy", feature = "zenoh"))]
+mod incident;
 #[cfg(feature = "zenoh")]
 mod interrupt;
 mod output;
@@ -43,6 +45,8 @@ mod record;
 mod record_report;
 #[cfg(feature = "policy")]
 mod replay;
+#[cfg(all(feature = "policy", feature = "zenoh"))]
+mod replay_incident;
 #[cfg(feature = "policy")]
 mod replay_view;
 #[cfg(all(feature = "policy", feature = "zenoh"))]
@@ -59,6 +63,7 @@ mod task;
 mod teleop;
 #[cfg(feature = "policy")]
 mod train;
+#[cfg(feature = "policy")]
 mod write_behind;
 
 use std::process::ExitCode;

@@ -12,17 +12,24 @@ use nudge_policy::DiffusionPolicy;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{DeviceArgs, cores};
+#[cfg(feature = "zenoh")]
+use crate::dataset::is_mcap;
 use crate::output::{self, say};
 use crate::record::{PolicySetup, Setup, reproducible};
+#[cfg(feature = "zenoh")]
+use crate::replay_incident;
 use crate::replay_view::{ReplayView, ViewArgs};
 
 /// Execute recorded actions again, and ask a policy again what it once did
 ///
 /// Each episode begins from its recorded seed; what is then observed is compared with what was recorded. The same
 /// program on the same kind of machine gives the same numbers, so any deviation is worth a look.
+///
+/// Of an incident log, as `nudge serve --mcap` makes it, every plan is made again with --checkpoint, and compared to the bit; the
+/// exit status says whether all came out the same.
 #[derive(Args)]
 pub struct Replay {
-    /// A data set that this program recorded
+    /// A data set that this program recorded, or an incident log (MCAP)
     dir: PathBuf,
 
     /// Replay one episode, numbered from 0, instead of all
@@ -91,6 +98,10 @@ enum Again {
 
 impl Replay {
     pub fn run(self) -> Result<ExitCode> {
+        #[cfg(feature = "zenoh")]
+        if is_mcap(&self.dir) {
+            return replay_incident::run(&self.dir, self.checkpoint.as_deref(), &self.device, self.json);
+        }
         let dataset = Dataset::open(&self.dir)?;
         let note = recording_note(&dataset)?;
         let numbers: Vec<usize> = match self.episode {

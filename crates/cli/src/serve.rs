@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, value_parser};
-use nudge_control::{Episode, Policy as _, Thresholds};
+use nudge_control::{Episode, Policy, Thresholds};
 use nudge_dataset::{DatasetError, EpisodeAppender, Recording};
 use nudge_policy::DiffusionPolicy;
 use nudge_runtime::{OnEpisode, Quantiles, RobotFile, ServeOptions, ServeReport, serve};
 use serde_json::json;
 
 use crate::checkpoint::PolicyArgs;
+use crate::incident::{self, IncidentConfig, IncidentLog, Witness, Witnessed, planned_on};
 use crate::interrupt::stop_on_ctrl_c;
 use crate::output::{self, say};
 use crate::seam::SeamChoice;
@@ -42,6 +43,10 @@ pub struct Serve {
     /// Record the episodes driven into this data set, each as it ends; one that was recorded in the same way grows
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+
+    /// Keep everything on the wire, and every plan as it was asked for, in this MCAP file; `nudge replay` plans again
+    #[arg(long, value_name = "FILE")]
+    mcap: Option<PathBuf>,
 
     /// Show observations, plans, commands and timings in this rerun recording
     #[cfg(feature = "rerun")]
@@ -83,6 +88,20 @@ impl Serve {
         let keep = log.clone().map(|log| -> OnEpisode {
             Box::new(move |episode| log.lock().unwrap_or_else(PoisonError::into_inner).add(&episode))
         });
+        let config = IncidentConfig {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            checkpoint: self.policy.name(),
+            sampler: policy.manifest().policy.sampler,
+            executed: policy.horizon().executed,
+            planned_on: planned_on(&self.policy.plan.device),
+            robot: robot.name.clone(),
+        };
+        let incident = self.mcap.as_deref().map(|path| incident::record(path, &config)).transpose()?;
+        let (incident, witness) = incident.unzip();
+        let policy: Box<dyn Policy> = match &witness {
+            Some(witness) => Box::new(Witnessed { policy: Box::new(policy), witness: witness.clone() }),
+            None => Box::new(policy),
+        };
         let prefix = robot.prefix.clone();
         let options = ServeOptions {
             connect: self.connect.clone(),
@@ -95,6 +114,7 @@ impl Serve {
             max_wait: None,
             on_episode: keep,
             on_plan: None,
+            on_wire: witness.as_ref().map(Witness::wire_tap),
             on_trouble: Some(Box::new(|problems| eprintln!("{problems}"))),
             on_ready: Some(Box::new(move || eprintln!("driving robot `{prefix}`; Ctrl-C ends it"))),
             #[cfg(feature = "rerun")]
@@ -102,7 +122,7 @@ impl Serve {
         };
         let endpoints = self.connect.clone().unwrap_or_else(|| robot.session.controller.connect.join(", "));
         eprintln!("looking for robot `{}` at {endpoints}", robot.prefix);
-        let report = serve(Box::new(policy), robot, options);
+        let report = serve(policy, robot, options);
         #[cfg(feature = "rerun")]
         if let Some(view) = view {
             view.finish()?;
@@ -110,7 +130,9 @@ impl Serve {
         // However it ended, what was driven is to be a finished set.
         let log =
             log.and_then(Arc::into_inner).map(|log| log.into_inner().unwrap_or_else(PoisonError::into_inner));
-        log.map_or(Ok(()), Log::finish)?;
+        let logged = log.map_or(Ok(()), Log::finish);
+        incident.map_or(Ok(()), IncidentLog::finish)?;
+        logged?;
         let report = report?;
         if self.json {
             output::print_json(&report)?;

@@ -106,7 +106,13 @@ impl Bus {
             endpoints.listen, endpoints.connect
         );
         let session = zenoh::open(config).wait().map_err(|error| failed(doing, error.as_ref()))?;
-        Ok(Self { session, prefix: prefix.to_owned(), tap: None, gid: random_gid(), counters: Arc::default() })
+        Ok(Self {
+            session,
+            prefix: prefix.to_owned(),
+            tap: None,
+            gid: random_gid(),
+            counters: Arc::default(),
+        })
     }
 
     /// Shows `tap` what comes and goes on the keys that are declared from now on.

@@ -18,6 +18,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 pub use info::Lengths;
+#[cfg(feature = "zenoh")]
+pub use wire_log::is_mcap;
 
 /// Look into recorded data sets, convert, mend, divide and merge them
 #[derive(Args)]

@@ -126,7 +126,7 @@ fn an_incident_is_planned_again_to_the_bit_and_a_flipped_bit_is_found() {
         "convert",
         run_file,
         "--fps",
-        "10",
+        "500",
         "--max-gap",
         "30",
         "--out",

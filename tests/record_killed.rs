@@ -13,7 +13,7 @@ use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NUDGE: &str = env!("CARGO_BIN_EXE_nudge");
-const RECORDING: [&str; 8] = ["record", "push_t", "--episodes", "60", "--seed", "7", "--max-steps", "150"];
+const RECORDING: [&str; 8] = ["record", "push_t", "--episodes", "30", "--seed", "7", "--max-steps", "150"];
 /// Of more episodes than anybody waits for.
 const ENDLESS: [&str; 8] = ["record", "push_t", "--episodes", "100000", "--seed", "7", "--max-steps", "150"];
 const KILLS: usize = 24;
@@ -163,7 +163,7 @@ fn another_command_does_not_go_on_with_a_recording_that_was_cut_off() {
         }
     }
     let before = files(&dir);
-    for (place, value, word) in [(3, "60", "episodes"), (5, "8", "seed"), (7, "151", "max_steps")] {
+    for (place, value, word) in [(3, "30", "episodes"), (5, "8", "seed"), (7, "151", "max_steps")] {
         let mut other = ENDLESS;
         other[place] = value;
         let other = nudge(&[&other[..], &["--out", out]].concat());

@@ -17,6 +17,8 @@ use crate::error::guarded;
 
 /// No record of a recording is larger; a length beyond it is damage, and nothing is reserved for it.
 const MAX_RECORD_BYTES: usize = 256 << 20;
+/// Bytes read at once.
+const READ_BYTES: usize = 1 << 20;
 
 /// Where messages come from.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -129,7 +131,8 @@ pub fn read_mcap(
             Ok(true) => {}
         }
         if let Some(wanted) = wanted {
-            let read = file.read(reader.insert(wanted)).map_err(DatasetError::io(path))?;
+            // No more than what has come makes room for more: lengths may lie.
+            let read = file.read(reader.insert(wanted.clamp(1, READ_BYTES))).map_err(DatasetError::io(path))?;
             at += read as u64;
             reader.notify_read(read);
         }

@@ -132,7 +132,8 @@ pub fn read_mcap(
         }
         if let Some(wanted) = wanted {
             // No more than what has come makes room for more: lengths may lie.
-            let read = file.read(reader.insert(wanted.clamp(1, READ_BYTES))).map_err(DatasetError::io(path))?;
+            let read =
+                file.read(reader.insert(wanted.clamp(1, READ_BYTES))).map_err(DatasetError::io(path))?;
             at += read as u64;
             reader.notify_read(read);
         }

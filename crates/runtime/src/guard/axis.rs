@@ -141,10 +141,9 @@ impl Axis {
         (step, Acted { position: acted.position || other, ..acted })
     }
 
-    /// A share of what is wished, the second difference `dd`, and otherwise of the way to rest.
-    pub(super) fn share_of(&self, dd: f64, share: f64) -> Step {
-        let safe = self.braked().motion.dd;
-        self.towards(self.motion.stepped(safe + share * (dd - safe)))
+    /// The step of the second difference `dd`, if there is a way to rest from it.
+    pub(super) fn step_of(&self, dd: f64) -> Option<Step> {
+        self.proven(self.motion.stepped(dd))
     }
 
     /// `wished`, if there is a way to rest from it, or the nearest to it between the way to rest and it.

@@ -34,10 +34,11 @@ pub(super) struct Stream {
     last_at: Option<Duration>,
     ever_sent: bool,
     command: Vec<f64>,
-    /// The steps of this tick, those tried for the tool's joints, and what was wished of these.
+    /// The steps of this tick, those tried for the tool's joints, and for these the second
+    /// differences of the way to rest and of what was wished.
     steps: Vec<Step>,
     tried: Vec<Step>,
-    wished: Vec<f64>,
+    between: Vec<[f64; 2]>,
     tool_q: Vec<f64>,
     #[cfg(test)]
     off: Option<Rule>,
@@ -104,7 +105,7 @@ impl Stream {
             command: vec![0.0; dim],
             steps: vec![rest; dim],
             tried: vec![rest; tool_axes],
-            wished: vec![0.0; tool_axes],
+            between: vec![[0.0; 2]; tool_axes],
             tool_q: vec![0.0; tool_axes],
             #[cfg(test)]
             off: None,
@@ -325,22 +326,25 @@ impl Stream {
         acts(if broken == Breaks::Speed { Rule::ToolSpeed } else { Rule::ToolWorkspace });
         // The way to rest that lies behind the last command keeps the tool's limits; from it towards what is wished.
         let axes = &self.numbers[joints.clone()];
-        for ((step, wished), number) in self.steps[joints.clone()].iter_mut().zip(&mut self.wished).zip(axes)
+        for ((step, [safe, wished]), number) in
+            self.steps[joints.clone()].iter_mut().zip(&mut self.between).zip(axes)
         {
             *wished = step.motion.dd;
             if let Some(axis) = &number.axis {
                 *step = axis.braked();
             }
+            *safe = step.motion.dd;
         }
         let (mut lower, mut upper) = (0.0, 1.0);
         for _ in 0..HALVINGS {
             let share = (lower + upper) / 2.0;
-            for ((step, wished), number) in self.tried.iter_mut().zip(&self.wished).zip(axes) {
-                if let Some(axis) = &number.axis {
-                    *step = axis.share_of(*wished, share);
-                }
-            }
-            if judge(&self.tried).is_ok() {
+            let mut each = self.tried.iter_mut().zip(&self.between).zip(axes);
+            let proven = each.all(|((step, [safe, wished]), number)| {
+                let found =
+                    number.axis.as_ref().and_then(|axis| axis.step_of(safe + share * (wished - safe)));
+                found.map(|found| *step = found).is_some()
+            });
+            if proven && judge(&self.tried).is_ok() {
                 lower = share;
                 self.steps[joints.clone()].copy_from_slice(&self.tried);
             } else {

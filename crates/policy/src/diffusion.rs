@@ -273,7 +273,7 @@ impl Policy for DiffusionPolicy {
     }
 
     fn predict(&mut self, requests: &[PlanRequest]) -> Result<Vec<ActionChunk>, PolicyError> {
-        let width = self.manifest.condition_dim();
+        let width = self.manifest.policy.horizon.observed * self.encoding.observed.dim();
         let mut conditions = Vec::with_capacity(requests.len() * width);
         for (index, request) in requests.iter().enumerate() {
             self.see(index, request, &mut conditions)?;

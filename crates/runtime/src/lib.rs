@@ -60,6 +60,7 @@ mod timing;
 #[cfg(feature = "rerun")]
 mod view;
 
+#[cfg(feature = "zenoh")]
 pub use bus::{OnWire, WireTap};
 pub use describe::{Description, PROTOCOL, Physics};
 pub use episode_log::OnEpisode;

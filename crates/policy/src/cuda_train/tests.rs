@@ -50,7 +50,11 @@ pub(super) fn batch(size: usize, seed: u64) -> Batch {
     let timesteps = (0..size).map(|_| rng.random_range(0..100)).collect();
     let batch =
         Batch::from_parts(ACTION_DIM, condition, action, &noise, timesteps, (&schedule, Objective::Epsilon));
-    if seed.is_multiple_of(2) { batch } else { batch.keep((0..size).map(|sample| 1..1 + sample % 9).collect()) }
+    if seed.is_multiple_of(2) {
+        batch
+    } else {
+        batch.keep((0..size).map(|sample| 1..1 + sample % 9).collect())
+    }
 }
 
 pub(super) fn training(batch_size: usize) -> TrainingConfig {

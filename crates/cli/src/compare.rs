@@ -61,11 +61,33 @@ struct Row {
 
 /// Means over starts of this result less the first one, with bootstrap intervals.
 #[derive(Serialize)]
-struct Difference {
-    score: f64,
-    score_ci: Interval,
-    success: f64,
-    success_ci: Interval,
+pub struct Difference {
+    pub score: f64,
+    pub score_ci: Interval,
+    pub success: f64,
+    pub success_ci: Interval,
+}
+
+impl Difference {
+    /// Of scores and verdicts on the same starts; `None` without any.
+    pub fn between(pairs: &[((f64, bool), (f64, bool))]) -> Option<Self> {
+        let by_start = |of: fn(&(f64, bool)) -> f64| -> Vec<f64> {
+            pairs.iter().map(|(result, first)| of(result) - of(first)).collect()
+        };
+        let score = by_start(|(score, _)| *score);
+        let success = by_start(|(_, success)| f64::from(u8::from(*success)));
+        Some(Self {
+            score: mean(&score),
+            score_ci: mean_interval(&score)?,
+            success: mean(&success),
+            success_ci: mean_interval(&success)?,
+        })
+    }
+
+    /// The score's, as a table shows it.
+    pub fn score_text(&self) -> String {
+        format!("{:+.3} [{:+.3}, {:+.3}]", self.score, self.score_ci.low, self.score_ci.high)
+    }
 }
 
 impl Compare {
@@ -114,18 +136,9 @@ fn difference(result: &Results, first: &Results) -> Option<Difference> {
     if std::ptr::eq(result, first) || result.task != first.task || seeds(result) != seeds(first) {
         return None;
     }
-    let by_start = |of: fn(&Start) -> f64| -> Vec<f64> {
-        let pairs = result.per_episode.iter().zip(&first.per_episode);
-        pairs.map(|(start, first)| of(start) - of(first)).collect()
-    };
-    let score = by_start(|start| start.score);
-    let success = by_start(|start| f64::from(u8::from(start.success)));
-    Some(Difference {
-        score: mean(&score),
-        score_ci: mean_interval(&score)?,
-        success: mean(&success),
-        success_ci: mean_interval(&success)?,
-    })
+    let of = |start: &Start| (start.score, start.success);
+    let pairs = result.per_episode.iter().zip(&first.per_episode);
+    Difference::between(&pairs.map(|(start, first)| (of(start), of(first))).collect::<Vec<_>>())
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -156,7 +169,7 @@ fn print(rows: &[Row]) {
     let signed = |value: f64, ci: Interval| format!("{value:+.3} [{:+.3}, {:+.3}]", ci.low, ci.high);
     for row in rows {
         let (score, success) = row.difference.as_ref().map_or_else(Default::default, |difference| {
-            (signed(difference.score, difference.score_ci), signed(difference.success, difference.success_ci))
+            (difference.score_text(), signed(difference.success, difference.success_ci))
         });
         table.add_row([
             row.checkpoint.clone(),

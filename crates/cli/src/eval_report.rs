@@ -1,11 +1,13 @@
 //! What an evaluation measured.
 
-use std::time::Duration;
-
-use nudge_control::{Achieved, Episode, Interval, RolloutStats, quantile, wilson_interval};
+use comfy_table::Table;
+use nudge_control::{Achieved, Confidence, Episode, FeatureSmoothness, Interval, quantile, wilson_interval};
 use nudge_sim::TaskConfig;
 use serde::Serialize;
 
+use crate::alarm::Raised;
+use crate::eval::Done;
+use crate::eval_sweep::Pair;
 use crate::output::{self, say};
 use crate::record::PolicySetup;
 use crate::task::stages;
@@ -20,7 +22,10 @@ pub struct Report {
     pub seed: u64,
     pub sampler: nudge_policy::SamplerConfig,
     pub executed: usize,
-    pub latency_steps: usize,
+    /// Plans drawn each time.
+    pub samples: u64,
+    #[serde(flatten)]
+    pub pair: Pair,
     #[serde(flatten)]
     pub achieved: Achieved,
     /// For tasks whose reward counts stages.
@@ -30,6 +35,14 @@ pub struct Report {
     pub plans: usize,
     pub plans_per_second: f64,
     pub control_steps: usize,
+    /// Steps without an action after an episode's first plan.
+    pub held_steps: usize,
+    /// Plans that came later than the actions that they were to continue.
+    pub short_commits: usize,
+    pub smoothness: Vec<FeatureSmoothness>,
+    /// Where an alarm was calibrated for plans made in this way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<Raised>,
     pub per_episode: Vec<Row>,
 }
 
@@ -42,35 +55,39 @@ pub struct StageShare {
 }
 
 /// One episode.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Row {
     pub seed: u64,
     pub score: f64,
     pub success: bool,
     pub steps: usize,
+    /// The largest figures of its plans.
+    pub largest: Confidence,
 }
 
 impl Row {
-    pub fn of(episode: &Episode) -> Self {
+    pub fn of(episode: &Episode, largest: Confidence) -> Self {
         Self {
             seed: episode.seed.unwrap_or_default(),
             score: episode.score(),
             success: episode.success(),
             steps: episode.frames.len(),
+            largest,
         }
     }
 }
 
 impl Report {
-    /// Of at least one episode; without latency.
+    /// Of at least one episode.
     pub fn new(
         task: TaskConfig,
         checkpoint: String,
         how: PolicySetup,
-        rows: Vec<Row>,
-        stats: RolloutStats,
-        wall: Duration,
+        pair: Pair,
+        samples: u64,
+        done: Done,
     ) -> Self {
+        let Done { rows, stats, wall } = done;
         let scores: Vec<f64> = rows.iter().map(|row| row.score).collect();
         let n = rows.len();
         let stage = |&(stage, reward): &(&'static str, f64)| {
@@ -85,13 +102,18 @@ impl Report {
             seed: rows.first().map_or(0, |row| row.seed),
             sampler: how.sampler,
             executed: how.executed,
-            latency_steps: 0,
+            samples,
+            pair,
             achieved: Achieved::over(rows.iter().map(|row| (row.score, row.success))),
             stages: stages(&task).iter().map(stage).collect(),
             wall_secs: wall.as_secs_f64(),
             plans: stats.plans,
             plans_per_second: stats.plans as f64 / stats.plan_time.as_secs_f64(),
             control_steps: stats.steps,
+            held_steps: stats.held_steps,
+            short_commits: stats.short_commits,
+            smoothness: stats.smoothness.summary(),
+            alarms: None,
             per_episode: rows,
             task,
         }
@@ -120,6 +142,17 @@ impl Report {
             summary.add_row([*stage, &format!("{share:.3}"), &share_ci.to_string()]);
         }
         say!("{summary}");
+        say!("{}", smoothness_table(&self.smoothness));
+        if let Some(Raised { successes, failures }) = &self.alarms {
+            say!("alarms: in {successes} successful episodes, in {failures} others");
+        }
+        if self.held_steps > 0 || self.short_commits > 0 {
+            say!(
+                "held in {} steps for want of a plan; {} plans came later than what they were to continue",
+                self.held_steps,
+                self.short_commits
+            );
+        }
         say!(
             "{} episodes from seed {}, {} control steps and {} plans in {:.1} s ({:.0} plans/s)",
             self.episodes,
@@ -130,4 +163,27 @@ impl Report {
             self.plans_per_second
         );
     }
+}
+
+/// What is commanded at seams against inside plans.
+fn smoothness_table(smoothness: &[FeatureSmoothness]) -> Table {
+    let mut table = output::table(["commanded", "at seams: median", "p99", "inside plans: median", "p99"]);
+    for feature in smoothness {
+        for (name, compared) in [("acceleration", &feature.acceleration), ("jerk", &feature.jerk)] {
+            let cells =
+                [compared.seams.median, compared.seams.p99, compared.inside.median, compared.inside.p99];
+            let name = format!("{} {name}, {}", feature.feature, compared.unit);
+            table.add_row([vec![name], cells.map(figure).to_vec()].concat());
+        }
+    }
+    table
+}
+
+/// Three significant digits, or nothing where there is no figure.
+pub fn figure(value: f64) -> String {
+    if value.is_nan() {
+        return String::new();
+    }
+    let digits = if value == 0.0 { 0 } else { 2 - value.abs().log10().floor() as i32 };
+    format!("{value:.*}", usize::try_from(digits.max(0)).unwrap_or_default())
 }

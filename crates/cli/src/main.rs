@@ -5,9 +5,13 @@
 #![cfg_attr(not(feature = "policy"), allow(dead_code, reason = "what the other verbs print with"))]
 
 #[cfg(feature = "policy")]
+mod alarm;
+#[cfg(feature = "policy")]
 mod animation;
 #[cfg(feature = "policy")]
 mod bench;
+#[cfg(feature = "policy")]
+mod calibrate;
 #[cfg(feature = "policy")]
 mod checkpoint;
 #[cfg(feature = "policy")]
@@ -26,6 +30,8 @@ mod eval;
 mod eval_folder;
 #[cfg(feature = "policy")]
 mod eval_report;
+#[cfg(feature = "policy")]
+mod eval_sweep;
 #[cfg(feature = "policy")]
 mod export;
 #[cfg(feature = "zenoh")]
@@ -87,6 +93,8 @@ enum Command {
     #[cfg(feature = "policy")]
     Eval(eval::Eval),
     #[cfg(feature = "policy")]
+    Calibrate(calibrate::Calibrate),
+    #[cfg(feature = "policy")]
     Compare(compare::Compare),
     #[cfg(feature = "policy")]
     Bench(bench::Bench),
@@ -119,6 +127,8 @@ fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         #[cfg(feature = "policy")]
         Command::Eval(command) => command.run(),
+        #[cfg(feature = "policy")]
+        Command::Calibrate(command) => command.run(),
         #[cfg(feature = "policy")]
         Command::Compare(command) => command.run(),
         #[cfg(feature = "policy")]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, value_parser};
 use nudge_control::{Episode, Policy, Thresholds};
 use nudge_dataset::{DatasetError, EpisodeAppender, Recording};
@@ -13,10 +13,12 @@ use nudge_policy::DiffusionPolicy;
 use nudge_runtime::{OnEpisode, Quantiles, RobotFile, ServeOptions, ServeReport, serve};
 use serde_json::json;
 
+use crate::alarm::Alarm;
 use crate::checkpoint::PolicyArgs;
 use crate::incident::{self, IncidentConfig, IncidentLog, Witness, Witnessed, planned_on};
 use crate::interrupt::stop_on_ctrl_c;
 use crate::output::{self, say};
+use crate::record::PolicySetup;
 use crate::seam::SeamChoice;
 
 /// Drive a robot on the bus with a policy
@@ -57,7 +59,7 @@ pub struct Serve {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = value_parser!(u64).range(1..=64))]
     fan: u64,
 
-    /// How a new plan takes over from the present one [default: continue it, if the policy can, or switch]
+    /// How a new plan takes over from the present one [default: continue it, if the policy was trained for it, or switch]
     #[arg(long, value_enum)]
     seam: Option<SeamChoice>,
 
@@ -79,6 +81,16 @@ impl Serve {
         let mut robot = RobotFile::load(&self.robot)?;
         robot.session.controller.config = self.zenoh.clone().or(robot.session.controller.config);
         let policy = self.policy.load()?;
+        let seam = self.seam.unwrap_or_else(|| SeamChoice::of(&policy));
+        let policy = seam.prepare(policy)?;
+        let alarm = self.alarm(&policy, seam)?;
+        if robot.hold_on_alarm && alarm == Thresholds::default() {
+            bail!(
+                "{} says `hold_on_alarm`, and no alarm is calibrated for plans made in this way: `nudge calibrate {}`",
+                self.robot.display(),
+                self.policy.checkpoint.display()
+            );
+        }
         #[cfg(feature = "rerun")]
         let view = {
             let options = nudge_runtime::ViewOptions::new("nudge serve", policy.interface().clone());
@@ -108,8 +120,8 @@ impl Serve {
             stop: stop_on_ctrl_c()?,
             fan_samples: usize::try_from(self.fan)?,
             samples: usize::try_from(self.samples)?,
-            alarm: Thresholds::default(),
-            seam: self.seam.map(SeamChoice::seam),
+            alarm,
+            seam: Some(seam.seam()),
             duration: self.duration_secs.map(Duration::from_secs),
             max_wait: None,
             on_episode: keep,
@@ -140,6 +152,26 @@ impl Serve {
             print_report(&report);
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The thresholds beside the checkpoint, if they are for plans that are made as these will be.
+    fn alarm(&self, policy: &DiffusionPolicy, seam: SeamChoice) -> Result<Thresholds> {
+        let how = PolicySetup {
+            checkpoint: self.policy.name(),
+            sampler: policy.manifest().policy.sampler,
+            executed: policy.horizon().executed,
+        };
+        let Some(alarm) = Alarm::beside(&self.policy.checkpoint)? else { return Ok(Thresholds::default()) };
+        if !alarm.fits(&how, seam, self.samples) {
+            eprintln!(
+                "the checkpoint's alarm is off: it was calibrated for other plans ({} samples, seam {}); calibrate again \
+                 with the options given here",
+                alarm.samples,
+                alarm.seam.name()
+            );
+            return Ok(Thresholds::default());
+        }
+        Ok(alarm.thresholds)
     }
 
     /// The data set that is to grow, if one is.

@@ -59,6 +59,9 @@ struct Row {
     difference: Option<Difference>,
 }
 
+/// Score of an episode, and whether it succeeded.
+pub type Outcome = (f64, bool);
+
 /// Means over starts of this result less the first one, with bootstrap intervals.
 #[derive(Serialize)]
 pub struct Difference {
@@ -70,8 +73,8 @@ pub struct Difference {
 
 impl Difference {
     /// Of scores and verdicts on the same starts; `None` without any.
-    pub fn between(pairs: &[((f64, bool), (f64, bool))]) -> Option<Self> {
-        let by_start = |of: fn(&(f64, bool)) -> f64| -> Vec<f64> {
+    pub fn between(pairs: &[(Outcome, Outcome)]) -> Option<Self> {
+        let by_start = |of: fn(&Outcome) -> f64| -> Vec<f64> {
             pairs.iter().map(|(result, first)| of(result) - of(first)).collect()
         };
         let score = by_start(|(score, _)| *score);

@@ -15,7 +15,7 @@ use nudge_control::{
 };
 use nudge_dataset::DatasetError;
 use nudge_dataset::mcap::{Direction, McapLog, WireMessage};
-use nudge_policy::SamplerConfig;
+use nudge_policy::{Continuation, SamplerConfig};
 use nudge_runtime::{OnWire, WireTap};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,8 @@ pub struct IncidentConfig {
     pub sampler: SamplerConfig,
     /// Actions of a plan that were executed.
     pub executed: usize,
+    /// What the policy did with committed actions.
+    pub continuation: Continuation,
     /// What computed the plans.
     pub planned_on: String,
     pub robot: String,

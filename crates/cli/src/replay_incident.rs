@@ -59,8 +59,11 @@ pub fn run(path: &Path, checkpoint: Option<&Path>, device: &DeviceArgs, json: bo
     };
     let policy = DiffusionPolicy::load(checkpoint, device.options())
         .with_context(|| format!("cannot plan with {}", checkpoint.display()))?;
-    let mut policy =
-        policy.with_sampler(config.sampler)?.with_executed(config.executed)?.with_threads(cores());
+    let mut policy = policy
+        .with_sampler(config.sampler)?
+        .with_executed(config.executed)?
+        .with_continuation(config.continuation)?
+        .with_threads(cores());
     let bar = output::progress(plans.len() as u64, "plans");
     let (differ, first_difference) = ask_again(&mut policy, &plans, &|| bar.inc(1));
     bar.finish_and_clear();

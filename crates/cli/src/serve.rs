@@ -105,6 +105,7 @@ impl Serve {
             checkpoint: self.policy.name(),
             sampler: policy.manifest().policy.sampler,
             executed: policy.horizon().executed,
+            continuation: policy.continuation(),
             planned_on: planned_on(&self.policy.plan.device),
             robot: robot.name.clone(),
         };

@@ -350,6 +350,16 @@ impl Driver {
         self.ahead = !plan.is_empty();
     }
 
+    /// Serving ends: a plan sent before is called back, and the robot stays at the last command.
+    pub(crate) fn end(&mut self) {
+        if let Some(onward) = &mut self.out.onward
+            && std::mem::take(&mut self.ahead)
+            && !(onward.send)(&self.last_command, &[])
+        {
+            self.out.counters.add(Count::SendFailed, 1);
+        }
+    }
+
     /// Sends the last command again, as the answer to the observation `sequence` that it answered.
     pub(crate) fn resend(&mut self, sequence: i64) {
         if let Some(send) = &mut self.out.send

@@ -1,7 +1,7 @@
 //! The real-time side: a policy on its planner thread, the control loop, the guard, and the bus to the robot.
 //!
-//! It receives a `Box<dyn Policy>` and a robot file and drives the robot on the bus (the native protocol); it also puts
-//! any `Task` on the bus as a simulated robot. It must never know burn or rapier. Threads: the control loop, which
+//! It receives a `Box<dyn Policy>` and a robot file and drives the robot on the bus (the native protocol, or ROS 2
+//! over zenoh); it also puts any `Task` on the bus as a simulated robot. It must never know burn or rapier. Threads: the control loop, which
 //! waits for nobody; the planner, which owns the policy; the bus side, a tokio runtime around zenoh.
 
 #![cfg_attr(not(feature = "zenoh"), allow(dead_code, reason = "without the bus there is nothing to drive"))]

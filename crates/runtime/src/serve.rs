@@ -185,6 +185,7 @@ pub fn serve(
             Pace::Clock => control_loop::run(&mut driver, &waiting, &loop_signals, period, &stop, until),
             Pace::Observation => lockstep::run(&mut driver, &waiting, &loop_signals, period, &stop, until),
         }
+        driver.end();
         report(&driver)
     };
     let thread = std::thread::Builder::new()

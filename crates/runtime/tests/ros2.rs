@@ -338,6 +338,17 @@ fn a_whole_plan_ends_at_rest_and_is_called_back_by_a_stop() {
 }
 
 #[test]
+fn when_serving_ends_a_plan_is_called_back() {
+    let robot = robot_file(&free_endpoint(), &[(FORWARD, &trajectory("plan"))]);
+    let driver = Driver::start(&robot, MessageType::JointTrajectory);
+    let serving = Serving::start(&robot, &Behaviour::default());
+    let points = |heard: &Heard| JointTrajectory::decode(&heard.payload).unwrap().points.len();
+    driver.observe_until([1.0, 2.0], "a plan", || driver.heard().iter().any(|heard| points(heard) > 4));
+    serving.end();
+    until("the last trajectory", || points(&driver.last()) == 1);
+}
+
+#[test]
 fn limits_hold_for_every_point_of_a_plan() {
     let changes = [
         (FORWARD, &*trajectory("plan")),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Behaviour, Counting, Point, Serving, count, free_endpoint, robot_file, robot_options};
-use nudge_control::{Action, Episode, RolloutOptions, Task, rollout};
+use nudge_control::{Action, Episode, RolloutOptions, Task, Thresholds, rollout};
 use nudge_runtime::{RobotOptions, RobotReport, RuntimeError, ServeOptions, simulated_robot};
 
 /// Runs episodes of 40 steps and gives their actions too.
@@ -155,4 +155,24 @@ fn slow_plans_are_asked_for_early_and_land_on_their_steps() {
     let asked = behaviour.asked.lock().unwrap();
     assert!(asked.iter().any(|request| !request.committed.is_empty()));
     assert!(count(&served, "plan_used_up") <= 6, "{served:?}");
+}
+
+#[test]
+fn an_alarm_is_counted_and_holds_where_the_robot_file_says_so() {
+    for hold in [false, true] {
+        let mut robot = robot_file("observation", 10.0, &free_endpoint());
+        robot.hold_on_alarm = hold;
+        // Any two samples of this policy differ.
+        let alarm = Thresholds { spread: Some(0.0), inconsistency: None };
+        let options = ServeOptions { samples: 3, alarm, ..ServeOptions::default() };
+        let serving = Serving::start_with(&robot, &Behaviour::default(), options);
+        let (report, actions) = run_robot(&robot, robot_options(1));
+        report.unwrap();
+        let served = serving.end();
+        assert_eq!((served.commands, served.plans), (40, 5));
+        assert_eq!(count(&served, "confidence_alarm"), 5);
+        assert_eq!(count(&served, "policy_alarm"), if hold { 40 } else { 0 });
+        // Held, the point stays where it began.
+        assert_eq!(actions[0].iter().all(|action| action.0 == [1.0, -1.0]), hold);
+    }
 }

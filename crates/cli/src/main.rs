@@ -61,6 +61,8 @@ mod robot;
 mod seam;
 #[cfg(all(feature = "policy", feature = "zenoh"))]
 mod serve;
+#[cfg(all(feature = "policy", feature = "zenoh"))]
+mod serve_log;
 #[cfg(feature = "policy")]
 mod shard;
 #[cfg(feature = "policy")]

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum, value_parser};
+use indicatif::ProgressBar;
 use nudge_control::Achieved;
-use nudge_runtime::{RobotFile, RobotOptions, RobotReport, simulated_robot};
+use nudge_runtime::{RobotFile, RobotOptions, RobotReport, RuntimeError, load_fleet, simulated_robot};
 use nudge_sim::TaskConfig;
 use serde::Serialize;
 
@@ -41,6 +42,10 @@ pub struct Robot {
     /// The robot as a TOML file; by default the one that comes with the program, at the pace of --pace
     #[arg(long, value_name = "FILE", conflicts_with = "pace")]
     robot: Option<PathBuf>,
+
+    /// All robots of a fleet at once, each at its own key and endpoint, as a TOML file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["robot", "pace", "listen"])]
+    fleet: Option<PathBuf>,
 
     /// Who waits for whom
     #[arg(long, value_enum, default_value_t)]
@@ -95,23 +100,65 @@ struct Details {
 impl Robot {
     pub fn run(self) -> Result<ExitCode> {
         let task = self.options.config(self.task)?;
-        let mut robot = match &self.robot {
-            Some(path) => RobotFile::load(path)?,
-            None => shipped_robot(&task, self.pace)?,
+        let mut robots = match (&self.fleet, &self.robot) {
+            (Some(path), _) => load_fleet(path)?,
+            (None, Some(path)) => vec![RobotFile::load(path)?],
+            (None, None) => vec![shipped_robot(&task, self.pace)?],
         };
-        robot.session.robot.config = self.zenoh.clone().or(robot.session.robot.config);
+        for robot in &mut robots {
+            robot.session.robot.config = self.zenoh.clone().or(robot.session.robot.config.take());
+        }
+        let bar = output::progress(self.episodes * robots.len() as u64, "episodes");
+        let stop = stop_on_ctrl_c()?;
+        let this = &self;
+        let mut summaries = std::thread::scope(|scope| {
+            let running: Vec<_> = robots
+                .iter()
+                .zip(0..)
+                .map(|(robot, number)| {
+                    let (bar, stop, task) = (bar.clone(), stop.clone(), &task);
+                    scope.spawn(move || this.run_one(task, robot, number, bar, stop))
+                })
+                .collect();
+            let died = || RuntimeError::ThreadDied { thread: "robot" };
+            let ended = running.into_iter().map(|robot| robot.join().unwrap_or_else(|_| Err(died().into())));
+            ended.collect::<Result<Vec<_>>>()
+        })?;
+        bar.finish_and_clear();
+        if self.fleet.is_some() {
+            let fleet = FleetSummary { robots: summaries };
+            if self.json {
+                output::print_json(&fleet)?
+            } else {
+                fleet.print()
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        for (_, summary) in summaries.drain(..) {
+            if self.json { output::print_json(&summary)? } else { summary.print() }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Runs the episodes of the robot `number` of the fleet; the prefix of its keys, and what came of it.
+    fn run_one(
+        &self,
+        task: &TaskConfig,
+        robot: &RobotFile,
+        number: u64,
+        bar: ProgressBar,
+        stop: Arc<AtomicBool>,
+    ) -> Result<(String, Summary)> {
         let listen = self.listen.as_deref().map(with_free_port).transpose()?;
         let endpoints = listen.clone().unwrap_or_else(|| robot.session.robot.listen.join(", "));
-        let bar = output::progress(self.episodes, "episodes");
-        let stop = stop_on_ctrl_c()?;
-        let shown = bar.clone();
         let prefix = robot.prefix.clone();
+        let first_seed = self.seed + number * self.episodes;
+        let (shown, began) = (bar.clone(), bar);
         let mut score: f64 = 0.0;
-        let began = bar.clone();
         let options = RobotOptions {
             listen,
             episodes: usize::try_from(self.episodes)?,
-            first_seed: self.seed,
+            first_seed,
             stop,
             max_wait: Duration::from_secs(self.wait_secs),
             on_episode: Some(Box::new(move |_, seed| began.set_message(format!("seed {seed}")))),
@@ -127,15 +174,32 @@ impl Robot {
                 eprintln!("robot `{prefix}` listens at {endpoints}; waiting for a controller");
             })),
         };
-        let report = simulated_robot(task.build(), &robot, options)?;
-        bar.finish_and_clear();
-        let summary = Summary::of(report, self.seed);
-        if self.json {
-            output::print_json(&summary)?;
-        } else {
-            summary.print();
+        let report = simulated_robot(task.build(), robot, options)?;
+        Ok((robot.prefix.clone(), Summary::of(report, first_seed)))
+    }
+}
+
+/// What came of all robots of a fleet, by the prefixes of their keys.
+#[derive(Serialize)]
+struct FleetSummary {
+    robots: Vec<(String, Summary)>,
+}
+
+impl FleetSummary {
+    fn print(&self) {
+        let mut rows =
+            output::table(["robot", "episodes", "score", "success", "steps", "steps without command"]);
+        for (prefix, summary) in &self.robots {
+            rows.add_row([
+                prefix.clone(),
+                summary.episodes.to_string(),
+                format!("{:.3}", summary.achieved.score),
+                format!("{:.3}", summary.achieved.success),
+                summary.steps.to_string(),
+                summary.steps_without_command.to_string(),
+            ]);
         }
-        Ok(ExitCode::SUCCESS)
+        say!("{rows}");
     }
 }
 

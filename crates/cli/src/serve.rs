@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, value_parser};
-use nudge_control::{Episode, Policy, Thresholds};
-use nudge_dataset::{DatasetError, EpisodeAppender, Recording};
+use nudge_control::{Policy, Thresholds};
+use nudge_dataset::Recording;
 use nudge_policy::DiffusionPolicy;
-use nudge_runtime::{OnEpisode, Quantiles, RobotFile, ServeOptions, ServeReport, serve};
+use nudge_runtime::{Quantiles, RobotFile, ServeOptions, ServeReport, load_fleet, serve_fleet};
 use serde_json::json;
 
 use crate::alarm::Alarm;
@@ -20,6 +20,10 @@ use crate::interrupt::stop_on_ctrl_c;
 use crate::output::{self, say};
 use crate::record::PolicySetup;
 use crate::seam::SeamChoice;
+use crate::serve_log::Log;
+
+/// The guard's counter of ticks for which no plan was there in time.
+const LATE: &str = "plan_used_up";
 
 /// Drive a robot on the bus with a policy
 ///
@@ -31,8 +35,15 @@ pub struct Serve {
     policy: PolicyArgs,
 
     /// The robot as a TOML file, for example configs/robots/push_t.toml
-    #[arg(long, value_name = "FILE")]
-    robot: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "fleet")]
+    robot: Option<PathBuf>,
+
+    /// Drive all robots of a fleet with the one policy, as a TOML file, for example configs/fleets/push_t_16.toml
+    ///
+    /// Each has its own loop, guard and deadlines; plans that wait together are made in one batch. --record then keeps a
+    /// set for each robot in the folder.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["robot", "connect"])]
+    fleet: Option<PathBuf>,
 
     /// Connect to this zenoh endpoint instead of the robot file's, for example tcp/192.168.1.5:7447
     #[arg(long, value_name = "ENDPOINT")]
@@ -52,7 +63,7 @@ pub struct Serve {
 
     /// Show observations, plans, commands and timings in this rerun recording
     #[cfg(feature = "rerun")]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "fleet")]
     rrd: Option<PathBuf>,
 
     /// Plans drawn each time to be shown beside the one that is executed, which counts among them
@@ -76,30 +87,90 @@ pub struct Serve {
     json: bool,
 }
 
+/// What is kept of a robot while it is driven.
+struct Kept {
+    prefix: String,
+    log: Option<Arc<Mutex<Log>>>,
+    #[cfg(feature = "rerun")]
+    view: Option<nudge_runtime::View>,
+}
+
 impl Serve {
     pub fn run(self) -> Result<ExitCode> {
-        let mut robot = RobotFile::load(&self.robot)?;
-        robot.session.controller.config = self.zenoh.clone().or(robot.session.controller.config);
+        let mut robots = match (&self.robot, &self.fleet) {
+            (Some(file), _) => vec![RobotFile::load(file)?],
+            (None, Some(file)) => load_fleet(file)?,
+            (None, None) => bail!("name the robot with --robot, or several with --fleet"),
+        };
         let policy = self.policy.load()?;
         let seam = self.seam.unwrap_or_else(|| SeamChoice::of(&policy));
         let policy = seam.prepare(policy)?;
         let alarm = self.alarm(&policy, seam)?;
-        if robot.hold_on_alarm && alarm == Thresholds::default() {
-            bail!(
-                "{} says `hold_on_alarm`, and no alarm is calibrated for plans made in this way: `nudge calibrate {}`",
-                self.robot.display(),
-                self.policy.checkpoint.display()
-            );
+        let (incident, witness) = self.incident(&robots, &policy)?.unzip();
+        let stop = stop_on_ctrl_c()?;
+        let mut kept = Vec::with_capacity(robots.len());
+        let mut driven = Vec::with_capacity(robots.len());
+        for mut robot in robots.drain(..) {
+            if robot.hold_on_alarm && alarm == Thresholds::default() {
+                bail!(
+                    "robot `{}` says `hold_on_alarm`, and no alarm is calibrated for plans made in this way: `nudge \
+                     calibrate {}`",
+                    robot.prefix,
+                    self.policy.checkpoint.display()
+                );
+            }
+            robot.session.controller.config = self.zenoh.clone().or(robot.session.controller.config);
+            let keep = self.kept(&robot, &policy)?;
+            let prefix = robot.prefix.clone();
+            let options = ServeOptions {
+                connect: self.connect.clone(),
+                stop: stop.clone(),
+                fan_samples: usize::try_from(self.fan)?,
+                samples: usize::try_from(self.samples)?,
+                alarm,
+                seam: Some(seam.seam()),
+                duration: self.duration_secs.map(Duration::from_secs),
+                max_wait: None,
+                on_episode: keep.log.as_ref().map(Log::taker),
+                on_plan: None,
+                on_wire: witness.as_ref().map(Witness::wire_tap),
+                on_trouble: Some(Box::new(|problems| eprintln!("{problems}"))),
+                on_ready: Some(Box::new(move || eprintln!("driving robot `{prefix}`; Ctrl-C ends it"))),
+                #[cfg(feature = "rerun")]
+                view: keep.view.clone(),
+            };
+            let endpoints =
+                self.connect.clone().unwrap_or_else(|| robot.session.controller.connect.join(", "));
+            eprintln!("looking for robot `{}` at {endpoints}", robot.prefix);
+            kept.push(keep);
+            driven.push((robot, options));
         }
-        #[cfg(feature = "rerun")]
-        let view = {
-            let options = nudge_runtime::ViewOptions::new("nudge serve", policy.interface().clone());
-            self.rrd.as_ref().map(|path| nudge_runtime::View::to_file(path, options)).transpose()?
+        let policy: Box<dyn Policy> = match witness {
+            Some(witness) => Box::new(Witnessed { policy: Box::new(policy), witness }),
+            None => Box::new(policy),
         };
-        let log = self.log(&robot, &policy)?.map(|log| Arc::new(Mutex::new(log)));
-        let keep = log.clone().map(|log| -> OnEpisode {
-            Box::new(move |episode| log.lock().unwrap_or_else(PoisonError::into_inner).add(&episode))
-        });
+        let outcomes = serve_fleet(policy, driven)?;
+        let mut reports = Vec::with_capacity(outcomes.len());
+        for (kept, outcome) in kept.into_iter().zip(outcomes) {
+            // However it ended, what was driven is to be a finished set.
+            let finished = kept.finish();
+            reports.push((
+                finished.0,
+                outcome.map_err(anyhow::Error::from).and_then(|report| finished.1.map(|()| report)),
+            ));
+        }
+        incident.map_or(Ok(()), IncidentLog::finish)?;
+        if self.fleet.is_some() { self.tell_fleet(reports) } else { self.tell(reports) }
+    }
+
+    /// What is to be kept of the wire and the plans, if anything is.
+    fn incident(
+        &self,
+        robots: &[RobotFile],
+        policy: &DiffusionPolicy,
+    ) -> Result<Option<(IncidentLog, Witness)>> {
+        let Some(path) = &self.mcap else { return Ok(None) };
+        let names: Vec<&str> = robots.iter().map(|robot| robot.name.as_str()).collect();
         let config = IncidentConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             checkpoint: self.policy.name(),
@@ -107,52 +178,85 @@ impl Serve {
             executed: policy.horizon().executed,
             continuation: policy.continuation(),
             planned_on: planned_on(&self.policy.plan.device),
-            robot: robot.name.clone(),
+            robot: names.join(", "),
         };
-        let incident = self.mcap.as_deref().map(|path| incident::record(path, &config)).transpose()?;
-        let (incident, witness) = incident.unzip();
-        let policy: Box<dyn Policy> = match &witness {
-            Some(witness) => Box::new(Witnessed { policy: Box::new(policy), witness: witness.clone() }),
-            None => Box::new(policy),
-        };
-        let prefix = robot.prefix.clone();
-        let options = ServeOptions {
-            connect: self.connect.clone(),
-            stop: stop_on_ctrl_c()?,
-            fan_samples: usize::try_from(self.fan)?,
-            samples: usize::try_from(self.samples)?,
-            alarm,
-            seam: Some(seam.seam()),
-            duration: self.duration_secs.map(Duration::from_secs),
-            max_wait: None,
-            on_episode: keep,
-            on_plan: None,
-            on_wire: witness.as_ref().map(Witness::wire_tap),
-            on_trouble: Some(Box::new(|problems| eprintln!("{problems}"))),
-            on_ready: Some(Box::new(move || eprintln!("driving robot `{prefix}`; Ctrl-C ends it"))),
-            #[cfg(feature = "rerun")]
-            view: view.clone(),
-        };
-        let endpoints = self.connect.clone().unwrap_or_else(|| robot.session.controller.connect.join(", "));
-        eprintln!("looking for robot `{}` at {endpoints}", robot.prefix);
-        let report = serve(policy, robot, options);
-        #[cfg(feature = "rerun")]
-        if let Some(view) = view {
-            view.finish()?;
-        }
-        // However it ended, what was driven is to be a finished set.
-        let log =
-            log.and_then(Arc::into_inner).map(|log| log.into_inner().unwrap_or_else(PoisonError::into_inner));
-        let logged = log.map_or(Ok(()), Log::finish);
-        incident.map_or(Ok(()), IncidentLog::finish)?;
-        logged?;
-        let report = report?;
-        if self.json {
-            output::print_json(&report)?;
-        } else {
-            print_report(&report);
+        incident::record(path, &config).map(Some)
+    }
+
+    fn tell(&self, reports: Vec<(String, Result<ServeReport>)>) -> Result<ExitCode> {
+        for (_, report) in reports {
+            let report = report?;
+            if self.json { output::print_json(&report)? } else { print_report(&report) }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// A row or an entry for each robot; one that could not be driven makes it a failure.
+    fn tell_fleet(&self, reports: Vec<(String, Result<ServeReport>)>) -> Result<ExitCode> {
+        let mut failed = false;
+        let mut told = serde_json::Map::new();
+        let mut rows =
+            output::table(["robot", "commands", "plans", "plan p50, ms", "p99", "tick p99", "held late"]);
+        for (prefix, report) in reports {
+            let report = match report {
+                Ok(report) => report,
+                Err(error) => {
+                    failed = true;
+                    eprintln!("error: robot `{prefix}`: {error:#}");
+                    told.insert(prefix, json!({ "error": format!("{error:#}") }));
+                    continue;
+                }
+            };
+            let late = report.counters.get(LATE).and_then(serde_json::Value::as_u64).unwrap_or_default();
+            let timings = &report.timings_ms;
+            rows.add_row([
+                prefix.clone(),
+                report.commands.to_string(),
+                report.plans.to_string(),
+                format!("{:.2}", timings.plan.p50),
+                format!("{:.2}", timings.plan.p99),
+                format!("{:.2}", timings.tick_jitter.p99),
+                late.to_string(),
+            ]);
+            told.insert(prefix, serde_json::to_value(&report)?);
+        }
+        if self.json {
+            output::print_json(&json!({ "robots": told }))?
+        } else {
+            say!("{rows}")
+        }
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// Opens what is to be kept of `robot`: in a folder of its own, where there are several.
+    fn kept(&self, robot: &RobotFile, policy: &DiffusionPolicy) -> Result<Kept> {
+        let own = |path: &PathBuf| match self.fleet {
+            Some(_) => path.join(robot.prefix.replace('/', "_")),
+            None => path.clone(),
+        };
+        let log = match self.record.as_ref().map(own) {
+            Some(dir) => {
+                let file = self.robot.as_ref().or(self.fleet.as_ref());
+                let recording = Recording {
+                    instruction: format!("driven by {}", self.policy.checkpoint.display()),
+                    robot_type: Some(robot.name.clone()),
+                    setup: json!({ "robot": file.map(|file| file.display().to_string()) }),
+                };
+                Some(Arc::new(Mutex::new(Log::open(&dir, &robot.name, policy.interface(), recording)?)))
+            }
+            None => None,
+        };
+        #[cfg(feature = "rerun")]
+        let view = {
+            let options = nudge_runtime::ViewOptions::new("nudge serve", policy.interface().clone());
+            self.rrd.as_ref().map(|path| nudge_runtime::View::to_file(path, options)).transpose()?
+        };
+        Ok(Kept {
+            prefix: robot.prefix.clone(),
+            log,
+            #[cfg(feature = "rerun")]
+            view,
+        })
     }
 
     /// The thresholds beside the checkpoint, if they are for plans that are made as these will be.
@@ -174,52 +278,21 @@ impl Serve {
         }
         Ok(alarm.thresholds)
     }
-
-    /// The data set that is to grow, if one is.
-    fn log(&self, robot: &RobotFile, policy: &DiffusionPolicy) -> Result<Option<Log>> {
-        let Some(dir) = &self.record else { return Ok(None) };
-        let recording = Recording {
-            instruction: format!("driven by {}", self.policy.checkpoint.display()),
-            robot_type: Some(robot.name.clone()),
-            setup: json!({ "robot": self.robot.display().to_string() }),
-        };
-        let set = EpisodeAppender::open(dir, &robot.name, policy.interface(), recording)?;
-        Ok(Some(Log { dir: dir.clone(), set, added: 0, lost: None }))
-    }
 }
 
-/// What was driven, on the disk as each episode ends.
-struct Log {
-    dir: PathBuf,
-    set: EpisodeAppender,
-    added: usize,
-    /// Why an episode is not in it: the first of them.
-    lost: Option<DatasetError>,
-}
-
-impl Log {
-    fn add(&mut self, episode: &Episode) {
-        match self.set.push(episode) {
-            Ok(_) => self.added += 1,
-            Err(error) => {
-                eprintln!("an episode of {} frames is not recorded: {error}", episode.frames.len());
-                self.lost.get_or_insert(error);
-            }
-        }
-    }
-
-    fn finish(self) -> Result<()> {
-        let Self { dir, set, added, lost } = self;
-        let frames = set.finish()?;
-        if let Some(error) = lost {
-            let problem = format!("{added} episodes are recorded in {}, but not all", dir.display());
-            return Err(anyhow::Error::from(error).context(problem));
-        }
-        match added {
-            0 => eprintln!("nothing was driven, so there is nothing to record"),
-            _ => eprintln!("{added} episodes recorded in {}, which holds {frames} frames", dir.display()),
-        }
-        Ok(())
+impl Kept {
+    /// The robot's prefix, and whether all could be kept.
+    fn finish(self) -> (String, Result<()>) {
+        let log = self
+            .log
+            .and_then(Arc::into_inner)
+            .map(|log| log.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let logged = log.map_or(Ok(()), Log::finish);
+        #[cfg(feature = "rerun")]
+        let shown = self.view.map_or(Ok(()), |view| view.finish().map(drop).map_err(anyhow::Error::from));
+        #[cfg(not(feature = "rerun"))]
+        let shown = Ok(());
+        (self.prefix, logged.and(shown))
     }
 }
 

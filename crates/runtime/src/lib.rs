@@ -19,6 +19,7 @@ mod events;
 mod fast_link;
 mod fast_loop;
 mod feature_message;
+mod fleet;
 mod follow;
 mod gate;
 mod guard;
@@ -66,6 +67,7 @@ pub use describe::{Description, PROTOCOL, Physics};
 pub use episode_log::OnEpisode;
 pub use error::RuntimeError;
 pub use events::OnPlan;
+pub use fleet::load_fleet;
 pub use follow::Follower;
 pub use guard::{
     AxisConfig, Frame, Guard, GuardConfig, GuardInput, JointFrame, LOG_LINES, LogLine, Missing, NotFresh,
@@ -84,7 +86,7 @@ pub use ros2_file::{Bridge, CommandMessage, Protocol, Ros2, StopMessage, StopTop
 #[cfg(feature = "zenoh")]
 pub use ros2_meet::OnTrouble;
 #[cfg(feature = "zenoh")]
-pub use serve::{ServeOptions, ServeReport, serve};
+pub use serve::{ServeOptions, ServeReport, serve, serve_fleet};
 pub use status::StageTimings;
 pub use tick_bench::{TickTimes, time_guard_thread};
 pub use timing::Quantiles;

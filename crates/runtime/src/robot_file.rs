@@ -210,7 +210,7 @@ impl RobotFile {
         self.command_hz.unwrap_or(self.control_hz)
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         check_name("name", &self.name)?;
         if self.prefix.is_empty() || self.prefix.split('/').any(|part| !is_name(part)) {
             return Err(format!("`prefix` is `{}`: names of A-Z a-z 0-9 . _ - joined by /", self.prefix));

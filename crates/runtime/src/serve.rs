@@ -23,7 +23,7 @@ use crate::gate::Gate;
 use crate::guard::{Guard, GuardConfig};
 use crate::handshake::meet_robot;
 use crate::inbox::{CONTROLLER, ROBOT, listen_to_estop, listen_to_heartbeats, listen_to_observations};
-use crate::planner::{Plan, Planner, Samples};
+use crate::planner::{Plan, PlannerThread, Samples};
 use crate::robot_file::{Endpoints, ObservedFeature, Pace, RobotFile};
 use crate::ros2::Ros2Line;
 use crate::ros2_meet::{OnTrouble, meet_ros2};
@@ -87,8 +87,40 @@ pub struct ServeReport {
 pub fn serve(
     policy: Box<dyn Policy>,
     robot: RobotFile,
+    options: ServeOptions,
+) -> Result<ServeReport, RuntimeError> {
+    drive(&PlannerThread::start(policy)?, robot, options)
+}
+
+/// Drives several robots with one policy, each with its own session, loop and guard; what of them waits for a plan is
+/// planned in one batch. What becomes of one of them is no other's concern.
+///
+/// # Errors
+/// When the planner cannot be started. What [`serve`] would answer for a robot is in that robot's place.
+pub fn serve_fleet(
+    policy: Box<dyn Policy>,
+    robots: Vec<(RobotFile, ServeOptions)>,
+) -> Result<Vec<Result<ServeReport, RuntimeError>>, RuntimeError> {
+    let planners = PlannerThread::start(policy)?;
+    Ok(std::thread::scope(|scope| {
+        let planners = &planners;
+        let driving: Vec<_> = robots
+            .into_iter()
+            .map(|(robot, options)| scope.spawn(move || drive(planners, robot, options)))
+            .collect();
+        driving
+            .into_iter()
+            .map(|robot| robot.join().unwrap_or(Err(RuntimeError::ThreadDied { thread: "robot" })))
+            .collect()
+    }))
+}
+
+fn drive(
+    planners: &PlannerThread,
+    robot: RobotFile,
     mut options: ServeOptions,
 ) -> Result<ServeReport, RuntimeError> {
+    let policy = planners.about();
     let differs = |mismatch| RuntimeError::FileDiffers { robot: robot.name.clone(), mismatch };
     policy.interface().accepts(&robot.interface()).map_err(differs)?;
     let horizon = RecedingHorizon::new(policy.horizon(), 0, 0)
@@ -132,7 +164,7 @@ pub fn serve(
     };
     let chunks = bus.outlet("act/chunk", CHUNK)?;
     let shown = watch.clone();
-    let planner = Planner::start(policy, move |plan| show(plan, &chunks, &shown))?;
+    let planner = planners.seat(move |plan| show(plan, &chunks, &shown));
     let (snapshots, snapshots_due) = mpsc::channel(64);
     let send = match &ros2 {
         Some(line) => line.sender()?,

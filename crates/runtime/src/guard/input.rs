@@ -55,7 +55,7 @@ impl<'a> From<Result<&'a [f64], Missing>> for Proposal<'a> {
     }
 }
 
-fn write_bits<S: Serializer>(values: &Cow<'_, [f64]>, serializer: S) -> Result<S::Ok, S::Error> {
+fn write_bits<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(values.iter().map(|value| value.to_bits()))
 }
 

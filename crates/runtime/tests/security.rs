@@ -3,40 +3,20 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{
-    Behaviour, LONG, PREFIX, Point, Serving, array, attachment, free_endpoint, robot_options, until,
+    Behaviour, LONG, PREFIX, Point, Serving, array, attachment, credentials, free_endpoint, robot_options,
+    until, zenoh_folder,
 };
 use nudge_runtime::{RobotFile, simulated_robot};
 use zenoh::Wait;
 
 /// How long an end that cannot connect is given to find that out.
 const NO_CONNECTION: Duration = Duration::from_millis(1000);
-
-fn zenoh_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/zenoh")
-}
-
-/// Users or certificates in a folder of their own; `None`, and a word about it, where there is no openssl.
-fn credentials(kind: &str) -> Option<tempfile::TempDir> {
-    let openssl = Command::new("openssl").arg("version").stdout(Stdio::null()).status();
-    if !openssl.is_ok_and(|status| status.success()) {
-        println!("skipped: openssl, which makes the credentials, is not installed");
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let made = Command::new(zenoh_folder().join("make_credentials.sh"))
-        .args([kind, folder.path().join(kind).to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    Some(folder)
-}
 
 fn secure_endpoint(kind: &str) -> String {
     let endpoint = free_endpoint();

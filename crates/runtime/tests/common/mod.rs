@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "every story uses its own part")]
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -249,8 +251,11 @@ impl RawRobot {
     /// Listens at the robot file's endpoints, or is a client of a router where it has none, and describes itself as
     /// `description`.
     pub fn describing(robot: &RobotFile, description: Value) -> Self {
-        let mut config = zenoh::Config::default();
         let own = &robot.session.robot;
+        let mut config = match &own.config {
+            Some(file) => zenoh::Config::from_file(file).unwrap(),
+            None => zenoh::Config::default(),
+        };
         config.insert_json5("scouting/multicast/enabled", "false").unwrap();
         config.insert_json5("listen/endpoints", &serde_json::to_string(&own.listen).unwrap()).unwrap();
         if own.listen.is_empty() {
@@ -421,4 +426,25 @@ pub fn numbers(bytes: &[u8]) -> Vec<f64> {
     assert_eq!(bytes.len(), 20 + 8 * count);
     let number = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
     bytes[20..].chunks(8).map(number).collect()
+}
+
+/// Where the shipped zenoh configurations are.
+pub fn zenoh_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/zenoh")
+}
+
+/// Users or certificates in a folder of their own; `None`, and a word about it, where there is no openssl.
+pub fn credentials(kind: &str) -> Option<tempfile::TempDir> {
+    let openssl = Command::new("openssl").arg("version").stdout(Stdio::null()).status();
+    if !openssl.is_ok_and(|status| status.success()) {
+        println!("skipped: openssl, which makes the credentials, is not installed");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new(zenoh_folder().join("make_credentials.sh"))
+        .args([kind, folder.path().join(kind).to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    Some(folder)
 }

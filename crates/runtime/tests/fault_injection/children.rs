@@ -5,12 +5,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nudge_control::{Action, ActionChunk, Horizon, Interface, PlanRequest, Policy, PolicyError};
-use nudge_runtime::{RobotFile, ServeOptions, serve};
+use nudge_runtime::{GuardOptions, RobotFile, ServeOptions, guard_robot, serve};
 use zenoh::Wait;
 
 use crate::common::{HORIZON, LONG, robot_file};
 use crate::rig::CONTROL_HZ;
 
+/// The robot's prefix as its guard shows it to the controller.
+const GUARDED: &str = "test/fake/guarded";
 const ROLE: &str = "NUDGE_TEST_ROLE";
 /// How far the robot is sent to and fro, in control steps one way.
 const WAY: u64 = 200;
@@ -40,7 +42,9 @@ impl Policy for Pacing {
 
 /// The robot of these stories, found at `endpoint`.
 pub fn robot_at(endpoint: &str) -> RobotFile {
-    robot_file("clock", CONTROL_HZ, endpoint)
+    let mut robot = robot_file("clock", CONTROL_HZ, endpoint);
+    robot.stamp_skew_secs = Some(1.0);
+    robot
 }
 
 /// A process of this program that is killed when this goes.
@@ -103,14 +107,61 @@ pub fn run_if_told() {
                 Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/zenoh/client.json5"));
             control(robot);
         }
+        "guarded" => {
+            let mut robot = robot_at(argument);
+            robot.prefix = GUARDED.into();
+            control(robot);
+        }
+        "guard" => {
+            let (robot, controller) = argument.split_once(' ').unwrap();
+            let options = GuardOptions {
+                prefix: Some(GUARDED.into()),
+                listen: controller.into(),
+                max_wait: Some(LONG),
+                ..GuardOptions::default()
+            };
+            guard_robot(robot_at(robot), options).unwrap();
+        }
+        "user" => {
+            let (config, endpoint) = argument.split_once(' ').unwrap();
+            let mut robot = robot_at(endpoint);
+            robot.session.controller.listen.clear();
+            robot.session.controller.config = Some(config.into());
+            control(robot);
+        }
+        #[cfg(feature = "rerun")]
+        "recording" => {
+            let (folder, endpoint) = argument.split_once(' ').unwrap();
+            let robot = robot_at(endpoint);
+            let options = nudge_runtime::ViewOptions::new("full disk", robot.interface());
+            let view = nudge_runtime::View::to_file(&Path::new(folder).join("run.rrd"), options).unwrap();
+            serve_with(robot, ServeOptions { view: Some(view), ..ServeOptions::default() });
+        }
+        "viewer" => look_on(argument),
         "router" => route(argument),
         _ => panic!("no role is called {role}"),
     }
 }
 
 fn control(robot: RobotFile) {
-    let options = ServeOptions { max_wait: Some(LONG), ..ServeOptions::default() };
+    serve_with(robot, ServeOptions::default());
+}
+
+fn serve_with(robot: RobotFile, mut options: ServeOptions) {
+    options.max_wait = Some(LONG);
     serve(Box::new(Pacing(robot.interface())), robot, options).unwrap();
+}
+
+/// Takes everything that anybody sends.
+fn look_on(endpoint: &str) {
+    let mut config = zenoh::Config::default();
+    config.insert_json5("scouting/multicast/enabled", "false").unwrap();
+    config.insert_json5("connect/endpoints", &format!("[{endpoint:?}]")).unwrap();
+    let session = zenoh::open(config).wait().unwrap();
+    session.declare_subscriber("**").callback(|_| {}).background().wait().unwrap();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
 
 fn route(endpoint: &str) {

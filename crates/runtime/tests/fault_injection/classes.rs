@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nudge_control::split_mix_64;
+use zenoh::Wait;
 
 use crate::children::{Process, robot_at};
-use crate::common::{free_endpoint, until};
+use crate::common::{PREFIX, array, attachment, credentials, free_endpoint, until};
 use crate::proxy::{Proxy, Trouble};
 use crate::rig::{HELD_WITHIN, Robot};
 use crate::table::Outcome;
@@ -27,38 +28,60 @@ pub enum Fault {
     Repeated,
     /// Messages overtake each other by up to 50 ms.
     Shuffled,
+    /// The stamps of observations are an hour behind.
+    StaleClock,
     /// The controller is killed with -9, and another started.
     ControllerKilled,
     /// The controller is stopped with SIGSTOP, and goes on later.
     ControllerStopped,
+    /// The same two with a guard on the robot's computer, which brings the robot to rest.
+    GuardedControllerKilled,
+    GuardedControllerStopped,
+    /// The link between controller and guard is down.
+    GuardedLinkDown,
     /// The link between two network namespaces is down.
     LinkDown,
     /// The router between the two is killed, and another started.
     RouterRestarted,
     /// Another controller wants the robot.
     SecondController,
+    /// Somebody without a password commands and stops the robot.
+    Stranger,
+    /// The viewer takes nothing of what it is sent.
+    SlowViewer,
+    /// The disk that the recording goes to is full.
+    FullDisk,
 }
 
 impl Fault {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 18] = [
         Self::ObservationsEnd,
         Self::NotFinite,
         Self::Delayed,
         Self::Lost,
         Self::Repeated,
         Self::Shuffled,
+        Self::StaleClock,
         Self::ControllerKilled,
         Self::ControllerStopped,
+        Self::GuardedControllerKilled,
+        Self::GuardedControllerStopped,
         Self::LinkDown,
+        Self::GuardedLinkDown,
         Self::RouterRestarted,
         Self::SecondController,
+        Self::Stranger,
+        Self::SlowViewer,
+        Self::FullDisk,
     ];
 
     /// # Errors
     /// Why this machine cannot have it.
     pub fn possible(self) -> Result<(), String> {
         match self {
-            Self::LinkDown => Namespace::possible(),
+            Self::LinkDown | Self::GuardedLinkDown => Namespace::possible(),
+            Self::FullDisk => Disk::possible(),
+            Self::Stranger => credentials("lab").map(drop).ok_or_else(|| "there is no openssl".into()),
             _ => Ok(()),
         }
     }
@@ -85,6 +108,75 @@ impl Fault {
             Self::Shuffled => with_proxy(&endpoint, seed, false, |trouble, on| {
                 trouble.shuffle_ms.store(if on { 50 } else { 0 }, Ordering::Relaxed);
             }),
+            Self::StaleClock => with_controller(&endpoint, seed, true, |robot, on| {
+                let offset = if on { -3_600_000 } else { 0 };
+                robot.publishing.clock_offset_ms.store(offset, Ordering::Relaxed);
+            }),
+            Self::GuardedControllerKilled => {
+                let mut cell = Guarded::start(&endpoint, &free_endpoint(), None);
+                let between = cell.between.clone();
+                let outcome = watch(&cell.robot, seed, true, |on| {
+                    if on {
+                        cell.controller.kill();
+                    } else {
+                        cell.controller = Process::start("guarded", &between);
+                        cell.robot.begin();
+                    }
+                });
+                alive(outcome, &mut cell.guard)
+            }
+            Self::GuardedControllerStopped => {
+                let mut cell = Guarded::start(&endpoint, &free_endpoint(), None);
+                let outcome = watch(&cell.robot, seed, true, |on| {
+                    cell.controller.signal(if on { "STOP" } else { "CONT" });
+                });
+                alive(alive(outcome, &mut cell.guard), &mut cell.controller)
+            }
+            Self::GuardedLinkDown => {
+                let namespace = Namespace::make();
+                let between = namespace.endpoint();
+                let mut cell = Guarded::start(&endpoint, &between, Some(&namespace));
+                let outcome =
+                    watch(&cell.robot, seed, true, |on| namespace.link(if on { "down" } else { "up" }));
+                alive(alive(outcome, &mut cell.guard), &mut cell.controller)
+            }
+            Self::Stranger => {
+                let folder = credentials("lab").expect("it was possible a moment ago");
+                let file = |user: &str| folder.path().join(format!("lab/{user}.json5"));
+                let mut described = robot_at(&endpoint);
+                described.session.robot.config = Some(file("robot"));
+                let robot = Robot::open(&described);
+                let argument = format!("{} {endpoint}", file("controller").display());
+                let mut controller = Process::start("user", &argument);
+                let stranger = stranger(&endpoint);
+                let outcome = watch(&robot, seed, false, |on| {
+                    for sequence in 1..=if on { 200 } else { 0 } {
+                        stranger.put("act/cmd", array(&ABSURD), Some(attachment(sequence, [9; 16])));
+                        stranger.put("ctl/estop", vec![0, 1, 0, 0, 1], Some(attachment(sequence, [9; 16])));
+                    }
+                });
+                let mut outcome = alive(outcome, &mut controller);
+                if robot.commands().iter().any(|heard| heard.values == ABSURD) {
+                    outcome.failure.get_or_insert("a stranger's command reached the robot".into());
+                }
+                outcome
+            }
+            Self::SlowViewer => {
+                let robot = Robot::open(&robot_at(&endpoint));
+                let mut controller = Process::start("controller", &endpoint);
+                let viewer = Process::start("viewer", &endpoint);
+                let outcome =
+                    watch(&robot, seed, false, |on| viewer.signal(if on { "STOP" } else { "CONT" }));
+                alive(outcome, &mut controller)
+            }
+            Self::FullDisk => {
+                let disk = Disk::mount();
+                let robot = Robot::open(&robot_at(&endpoint));
+                let argument = format!("{} {endpoint}", disk.0.path().display());
+                let mut controller = Process::start("recording", &argument);
+                let outcome = watch(&robot, seed, false, |on| if on { disk.fill() } else { disk.free() });
+                alive(outcome, &mut controller)
+            }
             Self::ControllerKilled => {
                 let robot = Robot::open(&robot_at(&endpoint));
                 let mut controller = Process::start("controller", &endpoint);
@@ -106,8 +198,7 @@ impl Fault {
             }
             Self::LinkDown => {
                 let namespace = Namespace::make();
-                let port = endpoint.rsplit(':').next().unwrap_or_default().to_owned();
-                let endpoint = format!("tcp/{}:{port}", namespace.address());
+                let endpoint = namespace.endpoint();
                 let robot = Robot::open(&robot_at(&endpoint));
                 let mut controller =
                     Process::start_in(&["ip", "netns", "exec", &namespace.name], "controller", &endpoint);
@@ -194,6 +285,83 @@ fn alive(mut outcome: Outcome, controller: &mut Process) -> Outcome {
     outcome
 }
 
+/// A robot with a guard beside it, and a controller that knows the guard alone.
+struct Guarded {
+    robot: Robot,
+    guard: Process,
+    controller: Process,
+    /// Where the controller finds the guard.
+    between: String,
+}
+
+impl Guarded {
+    /// The controller runs in `namespace`, where there is one.
+    fn start(endpoint: &str, between: &str, namespace: Option<&Namespace>) -> Self {
+        let robot = Robot::open(&robot_at(endpoint));
+        let guard = Process::start("guard", &format!("{endpoint} {between}"));
+        let wrapper = namespace.map_or(Vec::new(), |namespace| vec!["ip", "netns", "exec", &namespace.name]);
+        let controller = Process::start_in(&wrapper, "guarded", between);
+        Self { robot, guard, controller, between: between.to_owned() }
+    }
+}
+
+/// What no controller here would ever command.
+const ABSURD: [f64; 2] = [999.0, 999.0];
+
+/// A session on the network of the robot, without a password.
+struct Stranger(zenoh::Session);
+
+fn stranger(endpoint: &str) -> Stranger {
+    let mut config = zenoh::Config::default();
+    config.insert_json5("scouting/multicast/enabled", "false").unwrap();
+    config.insert_json5("listen/endpoints", "[]").unwrap();
+    config.insert_json5("connect/endpoints", &format!("[{endpoint:?}]")).unwrap();
+    Stranger(zenoh::open(config).wait().unwrap())
+}
+
+impl Stranger {
+    fn put(&self, key: &str, payload: Vec<u8>, attachment: Option<Vec<u8>>) {
+        self.0.put(format!("{PREFIX}/{key}"), payload).attachment(attachment).wait().unwrap();
+    }
+}
+
+/// A small file system of its own.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn possible() -> Result<(), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap_or_default();
+        if run(&["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", path]) {
+            run(&["umount", path]);
+            Ok(())
+        } else {
+            Err("a file system of its own needs root".into())
+        }
+    }
+
+    fn mount() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(run(&["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder.path().to_str().unwrap()]));
+        Self(folder)
+    }
+
+    fn fill(&self) {
+        // It ends when nothing more fits.
+        drop(std::fs::write(self.0.path().join("filler"), vec![1; 1 << 20]));
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.path().join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run(&["umount", "-l", self.0.path().to_str().unwrap_or_default()]);
+    }
+}
+
 /// A network namespace, and a link to it that can be cut.
 struct Namespace {
     name: String,
@@ -227,6 +395,11 @@ impl Namespace {
 
     fn address(&self) -> String {
         format!("10.77.{}.1", self.number)
+    }
+
+    fn endpoint(&self) -> String {
+        let port = free_endpoint().rsplit(':').next().unwrap_or_default().to_owned();
+        format!("tcp/{}:{port}", self.address())
     }
 
     fn link(&self, state: &str) {

@@ -33,20 +33,25 @@ fn json_of(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The same file, but for one bit of one number that a plan answered.
-fn flip(from: &Path, to: &Path) {
+/// The same file, but for one bit of one number of the second message on topic `of` that has one.
+fn flip(from: &Path, to: &Path, of: &str) {
     let mut log = McapLog::create(to).unwrap();
-    let mut plans = 0;
+    let mut count = 0;
     let damage = read_mcap(from, &mut |message| {
         let topic = message.channel.topic.as_str();
         if let Some(wire) = message.on_the_wire() {
             return log.wire(&wire);
         }
         let mut said: Value = serde_json::from_slice(message.payload).unwrap();
-        if topic == "nudge/plan" {
-            plans += 1;
-            if plans == 2 {
-                let number = &mut said["answer"]["Ok"][0]["actions"][3][1];
+        let place = match of {
+            "nudge/plan" => "/answer/Ok/0/actions/3/1",
+            _ => "/verdict/command/0",
+        };
+        if topic == of
+            && let Some(number) = said.pointer_mut(place)
+        {
+            count += 1;
+            if count == 2 {
                 *number = (number.as_u64().unwrap() ^ 1).into();
             }
         }
@@ -106,7 +111,13 @@ fn an_incident_is_planned_again_to_the_bit_and_a_flipped_bit_is_found() {
         (replayed["plans"].as_u64(), &replayed["differ"]),
         (Some(messages("nudge/plan")), &Value::from(0))
     );
-    flip(&run, &flipped);
+    assert!(replayed["verdicts"].as_u64() >= Some(40) && replayed["verdicts_differ"] == 0, "{replayed}");
+    flip(&run, &flipped, "nudge/guard");
+    let told = nudge(&["replay", flipped_file, "--checkpoint", checkpoint]);
+    let said = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(!told.status.success() && said.contains("1 come out otherwise, the first is verdict"), "{said}");
+    fs::remove_file(&flipped).unwrap();
+    flip(&run, &flipped, "nudge/plan");
     let replayed = nudge(&["replay", flipped_file, "--checkpoint", checkpoint]);
     let said = String::from_utf8_lossy(&replayed.stdout).into_owned();
     assert!(

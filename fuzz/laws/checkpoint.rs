@@ -93,7 +93,7 @@ fn make(folder: &Path) -> [Vec<u8>; 3] {
     };
     let data = folder.join("set");
     write_episodes(&data, &[episode.clone(), episode], &Recording::default()).expect("a set is written");
-    let paths = TrainPaths { data: Some(&data), out: &folder.join("out"), resume: false };
+    let paths = TrainPaths { data: Some(&data), out: &folder.join("out"), resume: false, init: None };
     train(&config, &paths, DeviceChoice::Cpu, &AtomicBool::new(false), &mut |_| {}).expect("it trains");
     let mut checkpoints: Vec<_> = std::fs::read_dir(folder.join("out"))
         .expect("training wrote")

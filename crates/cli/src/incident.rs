@@ -1,6 +1,7 @@
 //! What happened while a robot was driven, in one MCAP file: every message, every plan as it was asked for and answered, and
 //! everything that the guard was told, to the bit; and all of it asked again.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,13 +17,21 @@ use nudge_control::{
 use nudge_dataset::DatasetError;
 use nudge_dataset::mcap::{Direction, McapLog, WireMessage};
 use nudge_policy::{Continuation, SamplerConfig};
-use nudge_runtime::{OnWire, WireTap};
+use nudge_runtime::{
+    GuardConfig, GuardInput, GuardTap, OnGuard, OnWire, Proposal, Rule, State, Verdict, WireTap,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// What the file was recorded with: the first message of the file.
 pub const CONFIG_TOPIC: &str = "nudge/config";
 /// One message a call of the policy: [`PlanRecord`].
 pub const PLAN_TOPIC: &str = "nudge/plan";
+
+/// What the guard was built from, every number as its bits.
+pub const GUARD_CONFIG_TOPIC: &str = "nudge/guard_config";
+/// One message for each thing that the guard was told: [`GuardRecord`].
+pub const GUARD_TOPIC: &str = "nudge/guard";
 
 /// Messages that may wait for the disk, and the bytes in them.
 const WAITING: usize = 16_384;
@@ -138,6 +147,73 @@ pub fn planned_on(device: &DeviceArgs) -> String {
     format!("{:?}, {} precision, {} threads", device.device, precision.to_lowercase(), cores()).to_lowercase()
 }
 
+/// Something that the guard was told, and what it answered if it was a tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuardRecord {
+    pub input: GuardInput<'static>,
+    pub verdict: Option<VerdictRecord>,
+}
+
+/// A verdict, with the bits of its command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerdictRecord {
+    pub state: State,
+    pub reason: Option<Rule>,
+    pub command: Option<Vec<u64>>,
+}
+
+impl From<Verdict<'_>> for VerdictRecord {
+    fn from(Verdict { state, reason, command }: Verdict<'_>) -> Self {
+        Self { state, reason, command: command.map(bits) }
+    }
+}
+
+/// The same input, kept.
+fn owned(input: &GuardInput<'_>) -> GuardInput<'static> {
+    match input {
+        GuardInput::Observe { now, skew_secs, values } => {
+            GuardInput::Observe { now: *now, skew_secs: *skew_secs, values: Cow::Owned(values.to_vec()) }
+        }
+        GuardInput::Heartbeat { now } => GuardInput::Heartbeat { now: *now },
+        GuardInput::PublisherChanged => GuardInput::PublisherChanged,
+        GuardInput::Alarm { raised } => GuardInput::Alarm { raised: *raised },
+        GuardInput::Stop => GuardInput::Stop,
+        GuardInput::Release { now } => GuardInput::Release { now: *now },
+        GuardInput::Reset => GuardInput::Reset,
+        GuardInput::Tick { now, proposed } => {
+            let proposed = match proposed {
+                Proposal::Action(action) => Proposal::Action(Cow::Owned(action.to_vec())),
+                Proposal::None(missing) => Proposal::None(*missing),
+            };
+            GuardInput::Tick { now: *now, proposed }
+        }
+    }
+}
+
+/// Numbers as text may be off by their last bit when they are read again; as their bits they are not.
+pub fn as_bits(value: Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            json!({ "bits": number.as_f64().unwrap_or_default().to_bits() })
+        }
+        Value::Array(values) => values.into_iter().map(as_bits).collect(),
+        Value::Object(values) => values.into_iter().map(|(key, value)| (key, as_bits(value))).collect(),
+        other => other,
+    }
+}
+
+/// What [`as_bits`] was given.
+pub fn from_bits(value: Value) -> Value {
+    match value {
+        Value::Array(values) => values.into_iter().map(from_bits).collect(),
+        Value::Object(values) => match values.get("bits").and_then(Value::as_u64) {
+            Some(bits) if values.len() == 1 => json!(f64::from_bits(bits)),
+            _ => values.into_iter().map(|(key, value)| (key, from_bits(value))).collect(),
+        },
+        other => other,
+    }
+}
+
 fn bits(numbers: &[f64]) -> Vec<u64> {
     numbers.iter().map(|number| number.to_bits()).collect()
 }
@@ -150,6 +226,8 @@ fn numbers(bits: &[u64]) -> Vec<f64> {
 enum Entry {
     Wire(WireMessage),
     Plan(Box<PlanRecord>, u64),
+    GuardConfig(Value, u64),
+    Guard(Box<GuardRecord>, u64),
 }
 
 /// Where everything that happens is handed over, from any thread, without ever waiting.
@@ -234,6 +312,20 @@ impl Witness {
         })
     }
 
+    /// What is shown everything that the guard is told and answers.
+    pub fn on_guard(&self) -> OnGuard {
+        let witness = self.clone();
+        Box::new(move |config: &GuardConfig| {
+            let config = serde_json::to_value(config).unwrap_or_default();
+            witness.hand_over(Entry::GuardConfig(as_bits(config), now_ns()));
+            let tap: GuardTap = Box::new(move |input: &GuardInput<'_>, verdict: Option<Verdict<'_>>| {
+                let record = GuardRecord { input: owned(input), verdict: verdict.map(Into::into) };
+                witness.hand_over(Entry::Guard(Box::new(record), now_ns()));
+            });
+            tap
+        })
+    }
+
     fn hand_over(&self, entry: Entry) {
         if let Err(TrySendError::Full(entry) | TrySendError::Disconnected(entry)) =
             self.entries.try_send(entry)
@@ -292,6 +384,8 @@ fn write(
                 match entry {
                     Entry::Wire(message) => log.wire(&message)?,
                     Entry::Plan(plan, time_ns) => log.say(PLAN_TOPIC, time_ns, &plan)?,
+                    Entry::GuardConfig(config, time_ns) => log.say(GUARD_CONFIG_TOPIC, time_ns, &config)?,
+                    Entry::Guard(record, time_ns) => log.say(GUARD_TOPIC, time_ns, &record)?,
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -318,7 +412,7 @@ fn tell_lost(log: &mut McapLog, lost: &AtomicU64) -> Result<(), DatasetError> {
 fn size(entry: &Entry) -> u64 {
     match entry {
         Entry::Wire(message) => message.payload.len() as u64,
-        Entry::Plan(..) => 0,
+        Entry::Plan(..) | Entry::GuardConfig(..) | Entry::Guard(..) => 0,
     }
 }
 

@@ -8,11 +8,16 @@ use nudge_control::Policy;
 use nudge_dataset::mcap::read_mcap;
 use nudge_dataset::{DatasetError, mcap::McapMessage};
 use nudge_policy::DiffusionPolicy;
+use nudge_runtime::Guard;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::checkpoint::{DeviceArgs, cores};
-use crate::incident::{CONFIG_TOPIC, IncidentConfig, PLAN_TOPIC, PlanRecord, planned_on};
+use crate::incident::{
+    CONFIG_TOPIC, GUARD_CONFIG_TOPIC, GUARD_TOPIC, GuardRecord, IncidentConfig, PLAN_TOPIC, PlanRecord,
+    VerdictRecord, from_bits, planned_on,
+};
 use crate::output::{self, say};
 
 /// What came of asking again.
@@ -22,6 +27,10 @@ struct Replayed {
     /// Those that came out otherwise, and the first of them.
     differ: usize,
     first_difference: Option<Difference>,
+    /// The same of the guard's verdicts.
+    verdicts: usize,
+    verdicts_differ: usize,
+    first_verdict: Option<String>,
     /// What computed them then and now.
     planned_on: [String; 2],
     /// Why the log ends before its end, if it does.
@@ -43,10 +52,17 @@ pub fn run(path: &Path, checkpoint: Option<&Path>, device: &DeviceArgs, json: bo
         bail!("to plan again what {} holds, say with what: --checkpoint DIR", path.display());
     };
     let (mut config, mut plans) = (None::<IncidentConfig>, Vec::<PlanRecord>::new());
+    let mut guards = Guards::default();
     let damage = read_mcap(path, &mut |message| {
         match message.channel.topic.as_str() {
             CONFIG_TOPIC => config = Some(parsed(path, &message)?),
             PLAN_TOPIC => plans.push(parsed(path, &message)?),
+            GUARD_CONFIG_TOPIC => {
+                let config: Value = parsed(path, &message)?;
+                let config = serde_json::from_value(from_bits(config));
+                guards.guard = Some(Guard::with(config.map_err(|error| unread(path, &message, &error))?));
+            }
+            GUARD_TOPIC => guards.tell(&parsed(path, &message)?),
             _ => {}
         }
         Ok(())
@@ -71,6 +87,9 @@ pub fn run(path: &Path, checkpoint: Option<&Path>, device: &DeviceArgs, json: bo
         plans: plans.len(),
         differ,
         first_difference,
+        verdicts: guards.verdicts,
+        verdicts_differ: guards.differ,
+        first_verdict: guards.first,
         planned_on: [config.planned_on, planned_on(device)],
         damage,
     };
@@ -79,7 +98,8 @@ pub fn run(path: &Path, checkpoint: Option<&Path>, device: &DeviceArgs, json: bo
     } else {
         print(&replayed)
     }
-    Ok(if replayed.differ == 0 && replayed.damage.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let same = replayed.differ + replayed.verdicts_differ == 0 && replayed.damage.is_none();
+    Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// How many plans come out otherwise, and the first.
@@ -99,14 +119,40 @@ fn ask_again(policy: &mut dyn Policy, plans: &[PlanRecord], done: &dyn Fn()) -> 
 }
 
 fn parsed<T: DeserializeOwned>(path: &Path, message: &McapMessage<'_>) -> Result<T, DatasetError> {
-    serde_json::from_slice(message.payload).map_err(|error| DatasetError::Metadata {
+    serde_json::from_slice(message.payload).map_err(|error| unread(path, message, &error))
+}
+
+fn unread(path: &Path, message: &McapMessage<'_>, error: &serde_json::Error) -> DatasetError {
+    DatasetError::Metadata {
         path: path.to_owned(),
         problem: format!("message {} of `{}`: {error}", message.sequence, message.channel.topic),
-    })
+    }
+}
+
+/// The guard that is told again what it was told.
+#[derive(Default)]
+struct Guards {
+    guard: Option<Guard>,
+    verdicts: usize,
+    differ: usize,
+    first: Option<String>,
+}
+
+impl Guards {
+    fn tell(&mut self, record: &GuardRecord) {
+        let now = self.guard.as_mut().and_then(|guard| guard.apply(&record.input)).map(VerdictRecord::from);
+        if now != record.verdict {
+            self.differ += 1;
+            let verdict = self.verdicts;
+            let then = &record.verdict;
+            self.first.get_or_insert_with(|| format!("verdict {verdict}: then {then:?}, now {now:?}"));
+        }
+        self.verdicts += usize::from(record.verdict.is_some());
+    }
 }
 
 fn print(replayed: &Replayed) {
-    let Replayed { plans, differ, first_difference, planned_on: [then, now], damage } = replayed;
+    let Replayed { plans, differ, first_difference, planned_on: [then, now], damage, .. } = replayed;
     match first_difference {
         None => say!("{plans} plans: all the same, bit for bit"),
         Some(Difference { plan, step, problem }) => {
@@ -116,6 +162,13 @@ fn print(replayed: &Replayed) {
                 say!("then they were made on {then}, now on {now}; elsewhere the last bits may differ");
             }
         }
+    }
+    let Replayed { verdicts, verdicts_differ, first_verdict, .. } = replayed;
+    match first_verdict {
+        None => say!("{verdicts} verdicts of the guard: all the same, bit for bit"),
+        Some(first) => say!(
+            "{verdicts} verdicts of the guard: {verdicts_differ} come out otherwise, the first is {first}"
+        ),
     }
     if let Some(damage) = damage {
         say!("{damage}");

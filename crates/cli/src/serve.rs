@@ -57,7 +57,8 @@ pub struct Serve {
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 
-    /// Keep everything on the wire, and every plan as it was asked for, in this MCAP file; `nudge replay` plans again
+    /// Keep everything on the wire, every plan and every verdict of the guard in this MCAP file, for `nudge replay`; not the
+    /// verdicts of a guard that runs above the policy's rate
     #[arg(long, value_name = "FILE")]
     mcap: Option<PathBuf>,
 
@@ -134,6 +135,8 @@ impl Serve {
                 on_episode: keep.log.as_ref().map(Log::taker),
                 on_plan: None,
                 on_wire: witness.as_ref().map(Witness::wire_tap),
+                // Verdicts are told again in one row, so they are those of one robot.
+                on_guard: witness.as_ref().filter(|_| self.fleet.is_none()).map(Witness::on_guard),
                 on_trouble: Some(Box::new(|problems| eprintln!("{problems}"))),
                 on_ready: Some(Box::new(move || eprintln!("driving robot `{prefix}`; Ctrl-C ends it"))),
                 #[cfg(feature = "rerun")]

@@ -80,7 +80,7 @@ impl Interpolation {
 
     /// When it comes to rest; `None` without a path.
     pub fn ends_secs(&self) -> Option<f64> {
-        (self.count > 0).then(|| self.begins_secs + self.count as f64 * self.period_secs)
+        (self.count > 0).then_some(self.begins_secs + self.count as f64 * self.period_secs)
     }
 
     /// One number of the path at `at_secs`: where it begins before its time, at rest where it ends after it. `None` without

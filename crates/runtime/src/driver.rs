@@ -336,7 +336,7 @@ impl Driver {
         let plan = match &self.seen {
             Some(seen) if state == State::Run => match &self.gate {
                 Gate::Inline(guard) => {
-                    let guard = Guard::clone(guard);
+                    let guard = guard.guard().clone();
                     foresee(guard, now, onward.period, &seen.values, self.horizon.upcoming())
                 }
                 // Such a robot is sent what the guard's thread decides, and nothing ahead of it.

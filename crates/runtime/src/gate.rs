@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use crate::fast_link::{Link, MOST_ACTIONS, Motion, Told};
 use crate::fast_loop::FastThreads;
 use crate::guard::{Guard, GuardConfig, LogLine, Missing, Rule, State};
+use crate::guard_watch::{OnGuard, WatchedGuard};
 
 /// Where commands are decided.
 pub(crate) enum Gate {
-    Inline(Box<Guard>),
+    Inline(Box<WatchedGuard>),
     Fast(Box<Fast>),
 }
 
@@ -37,8 +38,8 @@ pub(crate) struct Stepped<'a> {
 const RELEASE_WAIT: Duration = Duration::from_millis(100);
 
 impl Gate {
-    pub(crate) fn inline(guard: Guard) -> Self {
-        Self::Inline(Box::new(guard))
+    pub(crate) fn inline(guard: Guard, on_guard: Option<OnGuard>) -> Self {
+        Self::Inline(Box::new(WatchedGuard::new(guard, on_guard)))
     }
 
     pub(crate) fn fast(link: Arc<Link>, config: GuardConfig, threads: FastThreads) -> Self {
@@ -178,7 +179,7 @@ impl Gate {
 
     pub(crate) fn counters(&self) -> Vec<(&'static str, u64)> {
         match self {
-            Self::Inline(guard) => guard.counters().collect(),
+            Self::Inline(guard) => guard.guard().counters().collect(),
             Self::Fast(fast) => {
                 let counters = fast.link.told().map_or([0; Rule::ALL.len()], |told| told.counters);
                 Rule::ALL.into_iter().zip(counters).map(|(rule, count)| (rule.name(), count)).collect()
@@ -188,7 +189,7 @@ impl Gate {
 
     pub(crate) fn log(&self) -> Vec<LogLine> {
         match self {
-            Self::Inline(guard) => guard.log().copied().collect(),
+            Self::Inline(guard) => guard.guard().log().copied().collect(),
             Self::Fast(fast) => fast.link.told().map(|told| told.log).unwrap_or_default(),
         }
     }

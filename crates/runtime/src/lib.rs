@@ -26,6 +26,8 @@ mod guard;
 #[cfg(feature = "zenoh")]
 mod guard_process;
 #[cfg(feature = "zenoh")]
+mod guard_watch;
+#[cfg(feature = "zenoh")]
 mod handshake;
 #[cfg(feature = "zenoh")]
 mod inbox;
@@ -75,6 +77,8 @@ pub use guard::{
 };
 #[cfg(feature = "zenoh")]
 pub use guard_process::{GuardOptions, GuardReport, guard_robot};
+#[cfg(feature = "zenoh")]
+pub use guard_watch::{GuardTap, OnGuard};
 #[cfg(feature = "zenoh")]
 pub use leader::{COMMAND_STALE, Leader};
 #[cfg(feature = "zenoh")]

@@ -21,6 +21,7 @@ use crate::fast_link::Link;
 use crate::fast_loop::{FastLoop, FastThreads};
 use crate::gate::Gate;
 use crate::guard::{Guard, GuardConfig};
+use crate::guard_watch::OnGuard;
 use crate::handshake::meet_robot;
 use crate::inbox::{CONTROLLER, ROBOT, listen_to_estop, listen_to_heartbeats, listen_to_observations};
 use crate::planner::{Plan, PlannerThread, Samples};
@@ -59,6 +60,8 @@ pub struct ServeOptions {
     pub on_episode: Option<OnEpisode>,
     /// Is shown every plan.
     pub on_plan: Option<OnPlan>,
+    /// Is shown what the guard is told and answers; a guard on a thread of its own shows nothing.
+    pub on_guard: Option<OnGuard>,
     /// Is shown every message that comes and goes.
     pub on_wire: Option<WireTap>,
     /// Is told what is missing while a ROS 2 robot is waited for.
@@ -171,7 +174,7 @@ fn drive(
         None => native_sender(&bus)?,
     };
     let dims = (numbers_of(&needed), 1.0 / robot.control_hz);
-    let (gate, send) = gate(rules, &robot, dims, (send, &signals, &bus))?;
+    let (gate, send) = gate(rules, &robot, dims, (send, &signals, &bus), options.on_guard.take())?;
     let link = gate.fast_link().cloned();
     let outlets = Outlets {
         send,
@@ -270,6 +273,9 @@ pub(crate) fn listen(
     Ok((subscribers, Box::new(begin)))
 }
 
+/// Lowest and highest of each number of a command.
+pub(crate) type Bounds = (Vec<f64>, Vec<f64>);
+
 /// Waits for the robot, which must offer `wire`; lowest and highest of each number that it may be sent. `None` when `stop`
 /// was set meanwhile.
 pub(crate) fn meet(
@@ -279,7 +285,7 @@ pub(crate) fn meet(
     signals: &Signals,
     (stop, max_wait): (&AtomicBool, Option<Duration>),
     on_trouble: &mut Option<OnTrouble>,
-) -> Result<Option<(Vec<f64>, Vec<f64>)>, RuntimeError> {
+) -> Result<Option<Bounds>, RuntimeError> {
     Ok(match ros2 {
         Some(line) => meet_ros2(line, robot, signals, stop, max_wait, on_trouble)?
             .then(|| robot.interface().action_limits()),
@@ -294,10 +300,11 @@ fn gate(
     robot: &RobotFile,
     dims: (usize, f64),
     (send, signals, bus): (SendCommand, &Arc<Signals>, &Bus),
+    on_guard: Option<OnGuard>,
 ) -> Result<(Gate, Option<SendCommand>), RuntimeError> {
     let guard = Guard::with(rules.clone());
     if robot.command_hz() <= robot.control_hz {
-        return Ok((Gate::inline(guard), Some(send)));
+        return Ok((Gate::inline(guard, on_guard), Some(send)));
     }
     let link = Arc::new(Link::new(rules.axes.len(), dims.0));
     let fast = FastLoop::new(guard, link.clone(), signals.clone(), dims);

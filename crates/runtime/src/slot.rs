@@ -38,7 +38,7 @@ impl Slot {
             if count == known || count == 0 {
                 return None;
             }
-            if count % 2 == 0 {
+            if count.is_multiple_of(2) {
                 for (value, word) in into.iter_mut().zip(&self.words) {
                     *value = word.load(Ordering::Relaxed);
                 }

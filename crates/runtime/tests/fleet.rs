@@ -44,8 +44,7 @@ fn executed(robots: &[RobotFile], steps: usize) -> Vec<Vec<Action>> {
                 options.on_step =
                     Some(Box::new(move |_, _, action| taken.lock().unwrap().push(action.clone())));
                 simulated_robot(Point::new(&robot, steps), &robot, options).unwrap();
-                let actions = actions.lock().unwrap().clone();
-                actions
+                std::mem::take(&mut *actions.lock().unwrap())
             })
         })
         .collect();

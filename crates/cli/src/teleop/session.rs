@@ -41,7 +41,7 @@ pub enum Outcome {
 /// Where the actions come from.
 enum Source {
     Keys { hand: Hand, held: Held, gripped_secs: f64 },
-    Bus { leader: Leader, follower: Follower },
+    Bus { leader: Leader, follower: Box<Follower> },
 }
 
 /// A world, who drives it, and who looks on.
@@ -67,7 +67,7 @@ impl Session {
         let source = match robot {
             Some(robot) => Source::Bus {
                 leader: Leader::listen(robot, options.listen.clone(), dim)?,
-                follower: Follower::new(robot, &speed_limits(task)),
+                follower: Box::new(Follower::new(robot, &speed_limits(task))),
             },
             None => Source::Keys {
                 hand: Hand::new(task, world.interface()).context(

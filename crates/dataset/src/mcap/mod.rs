@@ -1,5 +1,6 @@
 //! MCAP files: what went over the wire, message by message, as ROS 2 tools (profile `ros2`) read it.
 
+mod chunk;
 mod convert;
 mod inspect;
 mod read;

@@ -10,6 +10,7 @@ use mcap::sans_io::linear_reader::{LinearReadEvent, LinearReader, LinearReaderOp
 use nudge_wire::Attachment;
 use serde_json::Value;
 
+use super::chunk;
 use super::write::{Direction, WireMessage};
 use super::{RAW_TOPIC, from_hex};
 use crate::DatasetError;
@@ -98,15 +99,19 @@ pub fn read_mcap(
     visit: &mut dyn FnMut(McapMessage<'_>) -> Result<(), DatasetError>,
 ) -> Result<Option<String>, DatasetError> {
     let mut file = File::open(path).map_err(DatasetError::io(path))?;
+    let length = file.metadata().map_err(DatasetError::io(path))?.len();
+    // What is longer than the file is a lie; so nothing is ever reserved for one.
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
     let options = LinearReaderOptions::default()
-        .with_prevalidate_chunk_crcs(true)
+        .with_emit_chunks(true)
         .with_validate_data_section_crc(true)
         .with_validate_summary_section_crc(true)
         .with_check_finishes_after_end_magic(true)
-        .with_record_length_limit(MAX_RECORD_BYTES);
+        .with_record_length_limit(MAX_RECORD_BYTES.min(length));
     let mut reader = LinearReader::new_with_options(options);
     let mut known = Known::default();
     let (mut records, mut at, mut refused) = (0_u64, 0_u64, None);
+    let (mut ended, mut chunked) = (false, false);
     let damage = loop {
         let mut wanted = None;
         let step = guarded(|| -> Result<bool, mcap::McapError> {
@@ -116,7 +121,26 @@ pub fn read_mcap(
                     LinearReadEvent::ReadRequest(bytes) => wanted = Some(bytes),
                     LinearReadEvent::Record { opcode, data } => {
                         records += 1;
-                        refused = known.take(mcap::parse_record(opcode, data)?, visit).err();
+                        let whole;
+                        let (mut rest, in_chunk) = match mcap::parse_record(opcode, data)? {
+                            Record::Chunk { header, data } => {
+                                chunked = true;
+                                whole = chunk::unpack(&header, &data)?;
+                                (whole.as_slice(), true)
+                            }
+                            // Nothing but a checksum at the end of the file stands for what is outside of chunks.
+                            Record::Message { .. } if chunked => return Err(mcap::McapError::UnexpectedEoc),
+                            // A kind that no version knows may be a chunk whose kind was damaged.
+                            Record::Unknown { .. } => return Err(mcap::McapError::UnexpectedEoc),
+                            record => {
+                                refused = known.take(record, visit).err();
+                                (&[][..], false)
+                            }
+                        };
+                        while in_chunk && refused.is_none() && !rest.is_empty() {
+                            let (opcode, body) = chunk::record(&mut rest)?;
+                            refused = known.take(mcap::parse_record(opcode, body)?, visit).err();
+                        }
                     }
                 },
             }
@@ -132,8 +156,14 @@ pub fn read_mcap(
         }
         if let Some(wanted) = wanted {
             // No more than what has come makes room for more: lengths may lie.
-            let read =
-                file.read(reader.insert(wanted.clamp(1, READ_BYTES))).map_err(DatasetError::io(path))?;
+            let read = file
+                .read(reader.insert(wanted.clamp(1, READ_BYTES.min(length + 1))))
+                .map_err(DatasetError::io(path))?;
+            // A reader that was told of the end and asks again would ask for ever.
+            if read == 0 && ended {
+                break Some("it ends in the middle".into());
+            }
+            ended = read == 0;
             at += read as u64;
             reader.notify_read(read);
         }

@@ -1,6 +1,5 @@
 //! The chunks of an MCAP file, unpacked whole before anything in them is believed.
 
-use std::borrow::Cow;
 use std::io::Read;
 
 use mcap::records::ChunkHeader;
@@ -16,13 +15,12 @@ const RECORD_HEADER: usize = 9;
 ///
 /// # Errors
 /// When it cannot be unpacked, or is not as long as its header says, or its checksum is another.
-pub(super) fn unpack<'a>(header: &ChunkHeader, data: &'a Cow<'_, [u8]>) -> McapResult<Vec<u8>> {
+pub(super) fn unpack(header: &ChunkHeader, packed: &[u8]) -> McapResult<Vec<u8>> {
     let wrong = |problem: String| Err(McapError::DecompressionError(problem));
     if header.uncompressed_size > MAX_CHUNK_BYTES {
         return wrong(format!("a chunk of {} bytes", header.uncompressed_size));
     }
-    let packed: &'a [u8] = data;
-    let stream: Box<dyn Read + 'a> = match header.compression.as_str() {
+    let stream: Box<dyn Read + '_> = match header.compression.as_str() {
         "" => Box::new(packed),
         "zstd" => Box::new(zstd::stream::read::Decoder::with_buffer(packed)?),
         "lz4" => Box::new(lz4::Decoder::new(packed)?),

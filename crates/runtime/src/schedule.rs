@@ -7,7 +7,8 @@ use std::time::Duration;
 /// A tick lies half a period behind the observation that it answers, where jitter on neither side makes it miss one: the
 /// first observation of an episode sets the phase. A robot whose clock runs a little differently is followed once its
 /// observations have come half way to a tick, by at most 2 % of a period a tick; one whose clock has jumped, by one jump.
-/// Otherwise the deadlines do not move.
+/// Otherwise the deadlines do not move. Of several observations in a period the first alone can move them, and that of a
+/// robot that observes itself much more often than it is commanded none.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     period: Duration,
@@ -16,7 +17,13 @@ pub struct Schedule {
     aligned: bool,
     /// Observations in a row that came too near to a tick.
     astray: u32,
+    /// Observations since the last tick, and whether there were too many before it to tell a phase.
+    seen: u32,
+    often: bool,
 }
+
+/// So many observations in one period are no jitter of a robot that observes itself once in it.
+const OFTEN: u32 = 3;
 
 /// So many observations in a row that come too near to a tick, though they are followed, are a jump.
 const JUMP: u32 = 5;
@@ -24,7 +31,7 @@ const JUMP: u32 = 5;
 impl Schedule {
     /// Ticks from `now` on.
     pub fn new(period: Duration, now: Duration) -> Self {
-        Self { period, next: now, last: None, aligned: false, astray: 0 }
+        Self { period, next: now, last: None, aligned: false, astray: 0, seen: 0, often: false }
     }
 
     /// When the next tick is due.
@@ -45,8 +52,12 @@ impl Schedule {
 
     /// An observation was received at `now`.
     pub fn observed(&mut self, now: Duration) {
+        self.seen = self.seen.saturating_add(1);
         if !self.aligned {
             self.align(now, self.period);
+            return;
+        }
+        if self.often || self.seen > 1 {
             return;
         }
         // How much later than half a period before the tick it came, folded into half a period either way.
@@ -80,6 +91,8 @@ impl Schedule {
     /// The tick due was done at `now`; periods that were missed whole are left out, and counted in the answer.
     pub fn advance(&mut self, now: Duration) -> u64 {
         self.last = Some(self.next);
+        self.often = self.seen >= OFTEN;
+        self.seen = 0;
         self.next += self.period;
         let missed = now.saturating_sub(self.next).as_nanos() / self.period.as_nanos().max(1);
         self.next += self.period * u32::try_from(missed).unwrap_or(u32::MAX);
@@ -159,6 +172,27 @@ mod tests {
                 assert!(step < 10 || (ms(25)..=ms(75)).contains(&phase), "{jump}: {phase:?} at step {step}");
             }
             assert!((ms(25)..=ms(75)).contains(&phase));
+        }
+    }
+
+    #[test]
+    fn a_robot_that_observes_itself_more_often_than_it_is_commanded_moves_no_tick() {
+        for robot_period in [ms(1), ms(7), ms(10), ms(33)] {
+            let mut schedule = Schedule::new(PERIOD, ms(0));
+            let (mut seen, mut ticks) = (ms(3), Vec::new());
+            while seen < ms(20_000) {
+                schedule.observed(seen);
+                seen += robot_period;
+                while schedule.deadline() < seen {
+                    ticks.push(schedule.deadline());
+                    schedule.advance(schedule.deadline());
+                }
+            }
+            assert!(ticks.len() >= 198, "{robot_period:?}: {} ticks in 20 s", ticks.len());
+            // Before it is known how often observations come, a tick may have gone after them.
+            for pair in ticks[5..].windows(2) {
+                assert_eq!(pair[1] - pair[0], PERIOD, "{robot_period:?}");
+            }
         }
     }
 

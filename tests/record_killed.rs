@@ -2,11 +2,14 @@
 //! on the disk, and is in the end the set that was recorded in one go, to the byte.
 #![cfg(unix)]
 
-use std::collections::BTreeMap;
+#[path = "../crates/dataset/tests/files/mod.rs"]
+mod files;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use files::files;
 use nudge_control::split_mix_64;
 use nudge_dataset::Dataset;
 use serde_json::Value;
@@ -62,21 +65,6 @@ fn scratch() -> tempfile::TempDir {
 
 fn nudge(arguments: &[&str]) -> Output {
     Command::new(NUDGE).args(arguments).output().unwrap()
-}
-
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
 }
 
 /// How many episodes, kept or not, the set in `dir` knows of.

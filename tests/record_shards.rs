@@ -1,12 +1,15 @@
 //! A recording shared among many programs: some are killed, some run twice, and the set is the same.
 
-use std::collections::BTreeMap;
+#[path = "../crates/dataset/tests/files/mod.rs"]
+mod files;
+
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use files::files;
 use serde_json::Value;
 
 /// Episodes of the recording, of the task whose setup and interface have the most to say.
@@ -46,23 +49,6 @@ fn refusal(mut command: Command) -> String {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("temporary folders have plain names")
-}
-
-/// Every file below `folder`, by its path in it.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
 }
 
 fn assert_same_files(one: &Path, other: &Path) {

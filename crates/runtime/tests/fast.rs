@@ -5,20 +5,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Behaviour, RawRobot, Serving, count, free_endpoint, robot_file, until};
+use common::{Behaviour, RawRobot, Serving, count, fast_robot_file, free_endpoint, until};
 use serde_json::json;
 
 const TICK: Duration = Duration::from_millis(50);
 
 #[test]
 fn a_plan_at_20_hz_is_commanded_at_200_hz_held_when_nobody_is_seen_and_stopped_at_once() {
-    let mut robot = robot_file("clock", 20.0, &free_endpoint());
-    robot.command_hz = Some(200.0);
-    for action in &mut robot.action {
-        action.velocity = Some(vec![400.0; 2]);
-        action.acceleration = Some(vec![1e4; 2]);
-        action.jerk = Some(vec![1e6; 2]);
-    }
+    let robot = fast_robot_file(&free_endpoint());
     let raw = RawRobot::open(&robot);
     let serving = Serving::start(&robot, &Behaviour::default());
     raw.reset(&json!({ "seed": 5, "episode": 0 }));

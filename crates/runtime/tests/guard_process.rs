@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Behaviour, LONG, PREFIX, RawRobot, Serving, free_endpoint, robot_file, until};
+use common::{Behaviour, LONG, PREFIX, RawRobot, Serving, fast_robot_file, free_endpoint, until};
 use nudge_runtime::{GuardOptions, GuardReport, RobotFile, RuntimeError, guard_robot};
 use serde_json::json;
 
@@ -15,13 +15,7 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// The robot, and the same as the controller finds it behind the guard.
 fn robots() -> (RobotFile, RobotFile) {
-    let mut robot = robot_file("clock", 20.0, &free_endpoint());
-    robot.command_hz = Some(200.0);
-    for action in &mut robot.action {
-        action.velocity = Some(vec![400.0; 2]);
-        action.acceleration = Some(vec![1e4; 2]);
-        action.jerk = Some(vec![1e6; 2]);
-    }
+    let robot = fast_robot_file(&free_endpoint());
     let mut guarded = robot.clone();
     guarded.prefix = format!("{PREFIX}/guarded");
     guarded.session.controller.connect = vec![free_endpoint()];

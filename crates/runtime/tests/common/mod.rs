@@ -66,6 +66,18 @@ pub fn robot_file(pace: &str, control_hz: f64, endpoint: &str) -> RobotFile {
     RobotFile::parse(&text).unwrap()
 }
 
+/// The same robot, planned for at 20 Hz and commanded at 200 Hz, with limits of everything.
+pub fn fast_robot_file(endpoint: &str) -> RobotFile {
+    let mut robot = robot_file("clock", 20.0, endpoint);
+    robot.command_hz = Some(200.0);
+    for action in &mut robot.action {
+        action.velocity = Some(vec![400.0; 2]);
+        action.acceleration = Some(vec![1e4; 2]);
+        action.jerk = Some(vec![1e6; 2]);
+    }
+    robot
+}
+
 /// A point that goes where it is told; the reward is how far right it is. Its observation shows the step too.
 pub struct Point {
     interface: Interface,

@@ -1,5 +1,6 @@
 //! The thread that owns the policy, so that planning delays nothing and its failures end nothing.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -211,7 +212,10 @@ fn newest_wins<T>(sender: &Sender<T>, waiting: &Receiver<T>, mut value: T) {
 /// broken observation fails another's plan.
 fn plan(policy: &mut dyn Policy, judge: &Judge, jobs: &[Job]) -> Vec<Plan> {
     let begun = Instant::now();
-    let requests: Vec<PlanRequest> = jobs.iter().flat_map(|job| job.requests.iter().cloned()).collect();
+    let requests: Cow<'_, [PlanRequest]> = match jobs {
+        [job] => Cow::Borrowed(&job.requests),
+        jobs => jobs.iter().flat_map(|job| job.requests.iter().cloned()).collect(),
+    };
     if requests.is_empty() {
         return Vec::new();
     }

@@ -111,7 +111,7 @@ pub fn read_mcap(
     let mut reader = LinearReader::new_with_options(options);
     let mut known = Known::default();
     let (mut records, mut at, mut refused) = (0_u64, 0_u64, None);
-    let (mut ended, mut chunked) = (false, false);
+    let mut chunked = false;
     let damage = loop {
         let mut wanted = None;
         let step = guarded(|| -> Result<bool, mcap::McapError> {
@@ -121,25 +121,21 @@ pub fn read_mcap(
                     LinearReadEvent::ReadRequest(bytes) => wanted = Some(bytes),
                     LinearReadEvent::Record { opcode, data } => {
                         records += 1;
-                        let whole;
-                        let (mut rest, in_chunk) = match mcap::parse_record(opcode, data)? {
+                        match mcap::parse_record(opcode, data)? {
                             Record::Chunk { header, data } => {
                                 chunked = true;
-                                whole = chunk::unpack(&header, &data)?;
-                                (whole.as_slice(), true)
+                                let whole = chunk::unpack(&header, &data)?;
+                                let mut rest = whole.as_slice();
+                                while refused.is_none() && !rest.is_empty() {
+                                    let (opcode, body) = chunk::record(&mut rest)?;
+                                    refused = known.take(mcap::parse_record(opcode, body)?, visit).err();
+                                }
                             }
                             // Nothing but a checksum at the end of the file stands for what is outside of chunks.
                             Record::Message { .. } if chunked => return Err(mcap::McapError::UnexpectedEoc),
                             // A kind that no version knows may be a chunk whose kind was damaged.
                             Record::Unknown { .. } => return Err(mcap::McapError::UnexpectedEoc),
-                            record => {
-                                refused = known.take(record, visit).err();
-                                (&[][..], false)
-                            }
-                        };
-                        while in_chunk && refused.is_none() && !rest.is_empty() {
-                            let (opcode, body) = chunk::record(&mut rest)?;
-                            refused = known.take(mcap::parse_record(opcode, body)?, visit).err();
+                            record => refused = known.take(record, visit).err(),
                         }
                     }
                 },
@@ -159,11 +155,6 @@ pub fn read_mcap(
             let read = file
                 .read(reader.insert(wanted.clamp(1, READ_BYTES.min(length + 1))))
                 .map_err(DatasetError::io(path))?;
-            // A reader that was told of the end and asks again would ask for ever.
-            if read == 0 && ended {
-                break Some("it ends in the middle".into());
-            }
-            ended = read == 0;
             at += read as u64;
             reader.notify_read(read);
         }

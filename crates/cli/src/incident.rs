@@ -1,7 +1,6 @@
 //! What happened while a robot was driven, in one MCAP file: every message, every plan as it was asked for and answered, and
 //! everything that the guard was told, to the bit; and all of it asked again.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,9 +16,7 @@ use nudge_control::{
 use nudge_dataset::DatasetError;
 use nudge_dataset::mcap::{Direction, McapLog, WireMessage};
 use nudge_policy::{Continuation, SamplerConfig};
-use nudge_runtime::{
-    GuardConfig, GuardInput, GuardTap, OnGuard, OnWire, Proposal, Rule, State, Verdict, WireTap,
-};
+use nudge_runtime::{GuardConfig, GuardInput, GuardTap, OnGuard, OnWire, Rule, State, Verdict, WireTap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -168,28 +165,6 @@ impl From<Verdict<'_>> for VerdictRecord {
     }
 }
 
-/// The same input, kept.
-fn owned(input: &GuardInput<'_>) -> GuardInput<'static> {
-    match input {
-        GuardInput::Observe { now, skew_secs, values } => {
-            GuardInput::Observe { now: *now, skew_secs: *skew_secs, values: Cow::Owned(values.to_vec()) }
-        }
-        GuardInput::Heartbeat { now } => GuardInput::Heartbeat { now: *now },
-        GuardInput::PublisherChanged => GuardInput::PublisherChanged,
-        GuardInput::Alarm { raised } => GuardInput::Alarm { raised: *raised },
-        GuardInput::Stop => GuardInput::Stop,
-        GuardInput::Release { now } => GuardInput::Release { now: *now },
-        GuardInput::Reset => GuardInput::Reset,
-        GuardInput::Tick { now, proposed } => {
-            let proposed = match proposed {
-                Proposal::Action(action) => Proposal::Action(Cow::Owned(action.to_vec())),
-                Proposal::None(missing) => Proposal::None(*missing),
-            };
-            GuardInput::Tick { now: *now, proposed }
-        }
-    }
-}
-
 /// Numbers as text may be off by their last bit when they are read again; as their bits they are not.
 pub fn as_bits(value: Value) -> Value {
     match value {
@@ -319,7 +294,7 @@ impl Witness {
             let config = serde_json::to_value(config).unwrap_or_default();
             witness.hand_over(Entry::GuardConfig(as_bits(config), now_ns()));
             let tap: GuardTap = Box::new(move |input: &GuardInput<'_>, verdict: Option<Verdict<'_>>| {
-                let record = GuardRecord { input: owned(input), verdict: verdict.map(Into::into) };
+                let record = GuardRecord { input: input.to_static(), verdict: verdict.map(Into::into) };
                 witness.hand_over(Entry::Guard(Box::new(record), now_ns()));
             });
             tap

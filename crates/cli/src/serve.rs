@@ -10,7 +10,7 @@ use clap::{Args, value_parser};
 use nudge_control::{Policy, Thresholds};
 use nudge_dataset::Recording;
 use nudge_policy::DiffusionPolicy;
-use nudge_runtime::{Quantiles, RobotFile, ServeOptions, ServeReport, load_fleet, serve_fleet};
+use nudge_runtime::{Quantiles, RobotFile, Rule, ServeOptions, ServeReport, load_fleet, serve_fleet};
 use serde_json::json;
 
 use crate::alarm::Alarm;
@@ -21,9 +21,6 @@ use crate::output::{self, say};
 use crate::record::PolicySetup;
 use crate::seam::SeamChoice;
 use crate::serve_log::Log;
-
-/// The guard's counter of ticks for which no plan was there in time.
-const LATE: &str = "plan_used_up";
 
 /// Drive a robot on the bus with a policy
 ///
@@ -156,11 +153,9 @@ impl Serve {
         let mut reports = Vec::with_capacity(outcomes.len());
         for (kept, outcome) in kept.into_iter().zip(outcomes) {
             // However it ended, what was driven is to be a finished set.
-            let finished = kept.finish();
-            reports.push((
-                finished.0,
-                outcome.map_err(anyhow::Error::from).and_then(|report| finished.1.map(|()| report)),
-            ));
+            let (prefix, finished) = kept.finish();
+            let report = outcome.map_err(anyhow::Error::from);
+            reports.push((prefix, report.and_then(|report| finished.map(|()| report))));
         }
         incident.map_or(Ok(()), IncidentLog::finish)?;
         if self.fleet.is_some() { self.tell_fleet(reports) } else { self.tell(reports) }
@@ -210,7 +205,11 @@ impl Serve {
                     continue;
                 }
             };
-            let late = report.counters.get(LATE).and_then(serde_json::Value::as_u64).unwrap_or_default();
+            let late = report
+                .counters
+                .get(Rule::PlanUsedUp.name())
+                .and_then(serde_json::Value::as_u64)
+                .unwrap_or_default();
             let timings = &report.timings_ms;
             rows.add_row([
                 prefix.clone(),

@@ -46,6 +46,30 @@ pub enum Proposal<'a> {
     None(Missing),
 }
 
+impl GuardInput<'_> {
+    /// The same, with numbers of its own.
+    pub fn to_static(&self) -> GuardInput<'static> {
+        match self {
+            Self::Observe { now, skew_secs, values } => {
+                GuardInput::Observe { now: *now, skew_secs: *skew_secs, values: Cow::Owned(values.to_vec()) }
+            }
+            Self::Heartbeat { now } => GuardInput::Heartbeat { now: *now },
+            Self::PublisherChanged => GuardInput::PublisherChanged,
+            Self::Alarm { raised } => GuardInput::Alarm { raised: *raised },
+            Self::Stop => GuardInput::Stop,
+            Self::Release { now } => GuardInput::Release { now: *now },
+            Self::Reset => GuardInput::Reset,
+            Self::Tick { now, proposed } => {
+                let proposed = match proposed {
+                    Proposal::Action(action) => Proposal::Action(Cow::Owned(action.to_vec())),
+                    Proposal::None(missing) => Proposal::None(*missing),
+                };
+                GuardInput::Tick { now: *now, proposed }
+            }
+        }
+    }
+}
+
 impl<'a> From<Result<&'a [f64], Missing>> for Proposal<'a> {
     fn from(proposed: Result<&'a [f64], Missing>) -> Self {
         match proposed {

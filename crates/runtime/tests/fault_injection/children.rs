@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nudge_control::{Action, ActionChunk, Horizon, Interface, PlanRequest, Policy, PolicyError};
-use nudge_runtime::{GuardOptions, RobotFile, ServeOptions, guard_robot, serve};
+use nudge_runtime::{GuardOptions, RobotFile, ServeOptions, SessionMode, guard_robot, serve};
 use zenoh::Wait;
 
 use crate::common::{HORIZON, LONG, robot_file};
@@ -103,8 +103,7 @@ pub fn run_if_told() {
         "client" => {
             let mut robot = robot_at(argument);
             robot.session.controller.listen.clear();
-            robot.session.controller.config =
-                Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/zenoh/client.json5"));
+            robot.session.controller.mode = Some(SessionMode::Client);
             control(robot);
         }
         "guarded" => {

@@ -88,7 +88,6 @@ pub struct RecedingHorizon {
     ensembled: Vec<ActionChunk>,
     /// The step at which the newest plan has executed its part.
     due: u64,
-    /// Whether a plan has come since the history began.
     planned: bool,
     asked: Option<Asked>,
 }
@@ -166,6 +165,11 @@ impl RecedingHorizon {
     /// The control step that is now being decided.
     pub fn step(&self) -> u64 {
         self.step
+    }
+
+    /// Whether a plan has come since the history began.
+    pub fn has_planned(&self) -> bool {
+        self.planned
     }
 
     /// Steps from this one on for which there is an action.

@@ -69,8 +69,6 @@ pub(crate) struct Driver {
     seen: Option<Seen>,
     /// Whether something was observed in this run of steps, so that steps count.
     started: bool,
-    /// Whether this run of steps has had a plan.
-    planned: bool,
     failure: Option<String>,
     /// Of the plan that is executed.
     confidence: Option<PlanConfidence>,
@@ -107,7 +105,6 @@ impl Driver {
             alarm,
             seen: None,
             started: false,
-            planned: false,
             failure: None,
             confidence: None,
             epoch: 0,
@@ -262,7 +259,6 @@ impl Driver {
         self.failure = None;
         match chunk.map(|chunk| self.horizon.accept(chunk)) {
             Some(Ok(accepted)) => {
-                self.planned = true;
                 let alarm = self.alarm.exceeded_by(&plan.confidence);
                 self.confidence = Some(PlanConfidence { figures: plan.confidence, alarm });
                 self.gate.alarm(alarm);
@@ -292,7 +288,7 @@ impl Driver {
         let proposed = match &action {
             Some(action) => Ok(action.0.as_slice()),
             None if self.failure.is_some() => Err(Missing::Failed),
-            None if self.planned => Err(Missing::UsedUp),
+            None if self.horizon.has_planned() => Err(Missing::UsedUp),
             None => Err(Missing::FirstPlan),
         };
         let begun = Instant::now();
@@ -375,7 +371,6 @@ impl Driver {
         self.epoch += 1;
         self.asked = None;
         self.started = false;
-        self.planned = false;
         self.confidence = None;
         self.gate.alarm(false);
     }

@@ -271,7 +271,10 @@ fn watch(robot: &Robot, seed: u64, holds: bool, mut fault: impl FnMut(bool)) -> 
     fault(false);
     let moved_after = robot.wait_until_moving(ended);
     let failure = match (holds, held_after, moved_after) {
-        (true, None, _) => Some(format!("the robot did not stand still within {HELD_WITHIN:?}")),
+        (true, None, _) => Some(format!(
+            "the robot did not stand still within {HELD_WITHIN:?}; after the fault came {}",
+            robot.story(begun, ended)
+        )),
         (_, _, None) => Some("the robot did not move again".into()),
         _ => robot.check_commands().err(),
     };

@@ -103,6 +103,13 @@ impl Robot {
         None
     }
 
+    /// The commands from `from` to `to`, as milliseconds after `from` and the first value.
+    pub fn story(&self, from: Instant, to: Instant) -> String {
+        let commands = self.commands();
+        let within = commands.iter().filter(|heard| (from..to).contains(&heard.at));
+        within.map(|heard| format!("{}:{:.3} ", (heard.at - from).as_millis(), heard.values[0])).collect()
+    }
+
     /// What no command may ever be: not finite, or older than the one before.
     pub fn check_commands(&self) -> Result<(), String> {
         let commands = self.commands();

@@ -57,6 +57,9 @@ pub struct Guard {
     /// `[Da]`, of the newest finite observation.
     measured: Vec<f64>,
     is_measured: bool,
+    /// Whether a hold that is asked for now is a new one: none lasts, or it began with an observation that is not to be
+    /// trusted.
+    holds_anew: bool,
     #[cfg(test)]
     off: Option<Rule>,
 }
@@ -82,6 +85,7 @@ impl Guard {
             needed: 1,
             measured: vec![0.0; config.axes.len()],
             is_measured: false,
+            holds_anew: true,
             config,
             #[cfg(test)]
             off: None,
@@ -229,8 +233,12 @@ impl Guard {
         let wish = match (state, proposed) {
             (State::Init | State::Stopped, _) => None,
             (State::Run, Ok(action)) => Some(Wish::Follow(action)),
-            _ => Some(Wish::Hold),
+            _ => Some(Wish::Hold { anew: self.holds_anew }),
         };
+        let blind =
+            [Rule::ObservationStale, Rule::ObservationNotFinite, Rule::StampSkew, Rule::HeartbeatLost];
+        self.holds_anew =
+            !matches!(wish, Some(Wish::Hold { .. })) || reason.is_some_and(|rule| blind.contains(&rule));
         let measured = self.is_measured.then_some(self.measured.as_slice());
         let sends = wish.is_some_and(|wish| self.stream.step(now, wish, measured, |rule| self.log.act(rule)));
         if !sends {

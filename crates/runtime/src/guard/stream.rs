@@ -62,13 +62,19 @@ struct Plain {
     velocity: f64,
     is_delta: bool,
     is_measured: bool,
+    /// Where it is held.
+    held: f64,
 }
 
 /// What to do with the robot in a tick.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Wish<'a> {
     Follow(&'a [f64]),
-    Hold,
+    /// Stand still: where the robot is measured now, when the hold is new, and there for as long as it lasts. A hold that
+    /// went after the measured position would follow the echo of its own commands, or what a load does to the robot.
+    Hold {
+        anew: bool,
+    },
 }
 
 impl Stream {
@@ -85,6 +91,7 @@ impl Stream {
                 velocity: axis.velocity.unwrap_or(f64::INFINITY),
                 is_delta: axis.mode == ActionMode::Delta,
                 is_measured: axis.measured_by.is_some(),
+                held: 0.0,
             })
         };
         let dim = config.axes.len();
@@ -243,13 +250,18 @@ impl Stream {
         let elapsed = self.last_at.map_or(self.period, |last| now.saturating_sub(last).min(self.period));
         let elapsed_secs = elapsed.as_secs_f64();
         let (mut moved, mut slowed) = (false, false);
-        for plain in &self.plain {
+        for plain in &mut self.plain {
             let command = &mut self.command[plain.index];
             let seen = || measured.filter(|_| plain.is_measured).map(|measured| measured[plain.index]);
             let wanted = match wish {
                 Wish::Follow(action) => action[plain.index],
-                Wish::Hold if plain.is_delta => 0.0,
-                Wish::Hold => seen().unwrap_or(*command),
+                Wish::Hold { .. } if plain.is_delta => 0.0,
+                Wish::Hold { anew } => {
+                    if anew || starts {
+                        plain.held = seen().unwrap_or(*command);
+                    }
+                    plain.held
+                }
             };
             // Where it is counted from; what nobody measures begins anywhere.
             let from = match (plain.is_delta, starts) {
@@ -278,8 +290,8 @@ impl Stream {
             let Some(axis) = &mut number.axis else { continue };
             let target = match (wish, number.config.mode) {
                 (Wish::Follow(action), _) => Some(action[index]),
-                (Wish::Hold, ActionMode::Delta) => Some(0.0),
-                (Wish::Hold, ActionMode::Absolute) => None,
+                (Wish::Hold { .. }, ActionMode::Delta) => Some(0.0),
+                (Wish::Hold { .. }, ActionMode::Absolute) => None,
             };
             self.steps[index] = match target {
                 Some(target) => {
@@ -313,7 +325,7 @@ impl Stream {
             }
             tool.stand(&self.tool_q);
         }
-        if wish == Wish::Hold {
+        if matches!(wish, Wish::Hold { .. }) {
             return;
         }
         let mut judge = |steps: &[Step]| {
@@ -373,7 +385,7 @@ impl Number {
             (None, Wish::Follow(action)) => {
                 Some(self.axis.as_ref().map_or(action[index], |axis| axis.limits.nearest(action[index])))
             }
-            (None, Wish::Hold) => None,
+            (None, Wish::Hold { .. }) => None,
         }
     }
 }

@@ -156,6 +156,49 @@ fn a_used_up_plan_and_a_failed_policy_hold_and_the_first_plan_is_awaited_in_read
     }
 }
 
+/// What is measured is where the robot was sent two ticks ago, less a millimetre for its load: a hold that went after it
+/// would go to and fro, and down, for ever.
+#[test]
+fn a_hold_follows_neither_the_echo_of_its_commands_nor_a_load() {
+    let (mut guard, mut now) = (guard("clock"), Duration::ZERO);
+    let mut sent = vec![[0.5, 1.0]; 3];
+    let mut tick = |guard: &mut Guard, proposed: Result<&[f64], Missing>| {
+        now += PERIOD;
+        let [x, y] = sent[sent.len() - 2];
+        guard.observe(now, &[x, y - 0.001, 0.0]);
+        let command = guard.tick(now, proposed).command.unwrap();
+        sent.push([command[0], command[1]]);
+        [command[0], command[1]]
+    };
+    for step in 0..9 {
+        tick(&mut guard, Ok(&[0.5 + 0.05 * f64::from(step), 1.0 - 0.05 * f64::from(step), 0.0, 0.0]));
+    }
+    let held = tick(&mut guard, Err(Missing::UsedUp));
+    for _ in 0..50 {
+        assert_eq!(tick(&mut guard, Err(Missing::UsedUp)), held);
+    }
+    // The next hold is another one.
+    for _ in 0..10 {
+        tick(&mut guard, Ok(&[0.2, 1.2, 0.0, 0.0]));
+    }
+    assert_eq!(tick(&mut guard, Err(Missing::UsedUp)), [0.2, 1.199]);
+}
+
+#[test]
+fn a_robot_that_was_moved_while_nobody_saw_it_is_held_where_it_is_found() {
+    let (mut guard, mut now) = (guard("clock"), Duration::ZERO);
+    run(&mut guard, &mut now, 5);
+    now += Duration::from_secs(1);
+    assert_eq!(guard.tick(now, Ok(&STILL)).reason, Some(Rule::ObservationStale));
+    for tick in 0..2 {
+        now += PERIOD;
+        guard.observe(now, &[0.45, 0.9, 0.0]);
+        let verdict = guard.tick(now, Ok(&STILL));
+        assert_eq!(verdict.reason, Some(Rule::AwaitingFresh), "{tick}");
+        assert_eq!(verdict.command.unwrap()[..2], [0.45, 0.9]);
+    }
+}
+
 #[test]
 fn a_hold_keeps_the_last_gripper_value_and_zeroes_deltas() {
     let (mut guard, mut now) = (guard("clock"), Duration::ZERO);

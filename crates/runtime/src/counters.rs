@@ -35,7 +35,7 @@ pub enum Count {
     ConfidenceAlarm,
     /// Plans that failed or panicked.
     PlanFailed,
-    /// Episode frames or views that whoever takes them was too slow for.
+    /// Episode frames, views or lines of the guard's log that whoever takes them was too slow for.
     RecordDropped,
     /// Commands that were late already when the bus had room for them.
     CommandDropped,

@@ -61,8 +61,8 @@ pub(crate) struct Told {
     pub log: Vec<LogLine>,
 }
 
-const STATES: [State; 5] = [State::Init, State::Ready, State::Run, State::Hold, State::Stopped];
-const MISSING: [Missing; 3] = [Missing::FirstPlan, Missing::UsedUp, Missing::Failed];
+pub(crate) const STATES: [State; 5] = [State::Init, State::Ready, State::Run, State::Hold, State::Stopped];
+pub(crate) const MISSING: [Missing; 3] = [Missing::FirstPlan, Missing::UsedUp, Missing::Failed];
 const PLAN: u64 = 3;
 const COMMAND: u64 = 4;
 const TOLD_WORDS: usize = 4 + Rule::ALL.len();
@@ -209,6 +209,6 @@ impl Link {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -16,7 +16,9 @@ use crate::counters::{Count, Counters};
 use crate::driver::SendCommand;
 use crate::events::Signals;
 use crate::fast_link::{Link, MOST_ACTIONS, Motion};
-use crate::guard::{Guard, Missing};
+use crate::guard::Missing;
+use crate::guard_ring::GuardShow;
+use crate::guard_watch::WatchedGuard;
 
 /// Before a deadline the thread stays awake: a sleeping one is woken late by about as much.
 const AWAKE: Duration = Duration::from_micros(80);
@@ -27,7 +29,7 @@ const TICKS_BRIDGED: u32 = 2;
 
 /// The guard, the path that it follows, and what it has last sent.
 pub(crate) struct FastLoop {
-    guard: Guard,
+    guard: WatchedGuard,
     link: Arc<Link>,
     signals: Arc<Signals>,
     period: Duration,
@@ -70,14 +72,14 @@ enum Task {
 impl FastLoop {
     /// `control_period_secs` is that of plans.
     pub(crate) fn new(
-        guard: Guard,
+        guard: WatchedGuard,
         link: Arc<Link>,
         signals: Arc<Signals>,
         (observed_dim, control_period_secs): (usize, f64),
     ) -> Self {
         let dim = link.dim;
         Self {
-            period: Duration::from_secs_f64(guard.config().period_secs),
+            period: Duration::from_secs_f64(guard.guard().config().period_secs),
             guard,
             signals,
             path: Interpolation::new(dim, MOST_ACTIONS, control_period_secs),
@@ -120,8 +122,8 @@ impl FastLoop {
             self.streak = 0;
         }
         self.link.guard.record(begun.elapsed());
-        let counters = self.guard.counters().map(|(_, count)| count);
-        let log = self.guard.log().copied();
+        let counters = self.guard.guard().counters().map(|(_, count)| count);
+        let log = self.guard.guard().log().copied();
         self.link.tell((state, reason, sends), self.commands, &self.sent[0], counters, log);
     }
 
@@ -236,14 +238,18 @@ fn from_differences(sent: &[Vec<f64>; 3], streak: usize, number: usize, period_s
 pub(crate) struct FastThreads {
     link: Arc<Link>,
     threads: Vec<JoinHandle<()>>,
+    /// Ends behind the guard's thread, so that it has shown all.
+    _show: Option<GuardShow>,
 }
 
 impl FastThreads {
-    /// Starts both; `send` runs on the sender's thread, and what it does not take is counted.
+    /// Starts both; `send` runs on the sender's thread, and what it does not take is counted. `show` is what the guard's
+    /// tap fills.
     pub(crate) fn start(
         fast: FastLoop,
         mut send: SendCommand,
         counters: Arc<Counters>,
+        show: Option<GuardShow>,
     ) -> Result<Self, RuntimeError> {
         let link = fast.link.clone();
         let sending = link.clone();
@@ -271,7 +277,7 @@ impl FastThreads {
             let spawned = std::thread::Builder::new().name(name.into()).spawn(run);
             spawned.map_err(|problem| RuntimeError::Start { what: "the guard's threads", problem })
         };
-        let mut threads = Self { link, threads: Vec::new() };
+        let mut threads = Self { link, threads: Vec::new(), _show: show };
         threads.threads.push(start("sender", Box::new(sender))?);
         let wakes = threads.threads[0].thread().clone();
         threads.threads.push(start("guard", Box::new(move || run(fast, &wakes)))?);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::guard::{GuardConfig, State};
+use crate::guard::{Guard, GuardConfig, State};
 use crate::robot_file::RobotFile;
 
 /// A joint planned for at 10 Hz and commanded at 500 Hz.
@@ -40,7 +40,8 @@ impl Bench {
         let config = GuardConfig::new(&robot, |_| Some(0));
         let link = Arc::new(Link::new(1, 1));
         let signals = Arc::new(Signals::new());
-        let fast = FastLoop::new(Guard::with(config), link.clone(), signals, (1, 0.1));
+        let fast =
+            FastLoop::new(WatchedGuard::new(Guard::with(config), None), link.clone(), signals, (1, 0.1));
         Self { fast, link, now: Duration::from_secs(1), sent: Vec::new() }
     }
 

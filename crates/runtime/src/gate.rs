@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::fast_link::{Link, MOST_ACTIONS, Motion, Told};
 use crate::fast_loop::FastThreads;
 use crate::guard::{Guard, GuardConfig, LogLine, Missing, Rule, State};
-use crate::guard_watch::{OnGuard, WatchedGuard};
+use crate::guard_watch::{GuardTap, WatchedGuard};
 
 /// Where commands are decided.
 pub(crate) enum Gate {
@@ -38,8 +38,8 @@ pub(crate) struct Stepped<'a> {
 const RELEASE_WAIT: Duration = Duration::from_millis(100);
 
 impl Gate {
-    pub(crate) fn inline(guard: Guard, on_guard: Option<OnGuard>) -> Self {
-        Self::Inline(Box::new(WatchedGuard::new(guard, on_guard)))
+    pub(crate) fn inline(guard: Guard, tap: Option<GuardTap>) -> Self {
+        Self::Inline(Box::new(WatchedGuard::new(guard, tap)))
     }
 
     pub(crate) fn fast(link: Arc<Link>, config: GuardConfig, threads: FastThreads) -> Self {

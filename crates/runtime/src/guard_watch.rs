@@ -5,22 +5,21 @@ use std::time::Duration;
 
 use crate::guard::{Guard, GuardConfig, GuardInput, Missing, NotFresh, Proposal, Rule, Verdict};
 
-/// Is shown what the guard is told, in its order, and what it answers to each tick. Called on the control thread, so it
-/// must not wait.
+/// Is shown what the guard is told, in its order, and what it answers to each tick. It must not wait: it is called on the
+/// control thread, or, where the guard has a thread of its own, on one that only shows.
 pub type GuardTap = Box<dyn FnMut(&GuardInput<'_>, Option<Verdict<'_>>) + Send>;
 
 /// Makes a tap of what the guard was built from.
 pub type OnGuard = Box<dyn FnOnce(&GuardConfig) -> GuardTap + Send>;
 
-/// A guard in the thread of the control loop.
+/// A guard, and the tap that is shown all.
 pub(crate) struct WatchedGuard {
     guard: Guard,
     tap: Option<GuardTap>,
 }
 
 impl WatchedGuard {
-    pub(crate) fn new(guard: Guard, on_guard: Option<OnGuard>) -> Self {
-        let tap = on_guard.map(|make| make(guard.config()));
+    pub(crate) fn new(guard: Guard, tap: Option<GuardTap>) -> Self {
         Self { guard, tap }
     }
 

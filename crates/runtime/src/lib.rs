@@ -25,7 +25,7 @@ mod gate;
 mod guard;
 #[cfg(feature = "zenoh")]
 mod guard_process;
-#[cfg(feature = "zenoh")]
+mod guard_ring;
 mod guard_watch;
 #[cfg(feature = "zenoh")]
 mod handshake;

@@ -21,7 +21,8 @@ use crate::fast_link::Link;
 use crate::fast_loop::{FastLoop, FastThreads};
 use crate::gate::Gate;
 use crate::guard::{Guard, GuardConfig};
-use crate::guard_watch::OnGuard;
+use crate::guard_ring::show_elsewhere;
+use crate::guard_watch::{OnGuard, WatchedGuard};
 use crate::handshake::meet_robot;
 use crate::inbox::{CONTROLLER, ROBOT, listen_to_estop, listen_to_heartbeats, listen_to_observations};
 use crate::planner::{Plan, PlannerThread, Samples};
@@ -304,11 +305,14 @@ fn gate(
 ) -> Result<(Gate, Option<SendCommand>), RuntimeError> {
     let guard = Guard::with(rules.clone());
     if robot.command_hz() <= robot.control_hz {
-        return Ok((Gate::inline(guard, on_guard), Some(send)));
+        let tap = on_guard.map(|make| make(&rules));
+        return Ok((Gate::inline(guard, tap), Some(send)));
     }
+    let show = on_guard.map(|make| show_elsewhere(make, &rules, dims.0, bus.counters.clone()));
+    let (tap, show) = show.transpose()?.unzip();
     let link = Arc::new(Link::new(rules.axes.len(), dims.0));
-    let fast = FastLoop::new(guard, link.clone(), signals.clone(), dims);
-    let threads = FastThreads::start(fast, send, bus.counters.clone())?;
+    let fast = FastLoop::new(WatchedGuard::new(guard, tap), link.clone(), signals.clone(), dims);
+    let threads = FastThreads::start(fast, send, bus.counters.clone(), show)?;
     Ok((Gate::fast(link, rules, threads), None))
 }
 

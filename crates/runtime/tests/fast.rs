@@ -3,7 +3,10 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use nudge_runtime::{Guard, GuardConfig, GuardInput, ServeOptions, State};
 
 use common::{Behaviour, RawRobot, Serving, count, fast_robot_file, free_endpoint, until};
 use serde_json::json;
@@ -14,7 +17,9 @@ const TICK: Duration = Duration::from_millis(50);
 fn a_plan_at_20_hz_is_commanded_at_200_hz_held_when_nobody_is_seen_and_stopped_at_once() {
     let robot = fast_robot_file(&free_endpoint());
     let raw = RawRobot::open(&robot);
-    let serving = Serving::start(&robot, &Behaviour::default());
+    let witness = Witness::default();
+    let options = ServeOptions { on_guard: Some(witness.on_guard()), ..ServeOptions::default() };
+    let serving = Serving::start_with(&robot, &Behaviour::default(), options);
     raw.reset(&json!({ "seed": 5, "episode": 0 }));
     raw.observe_until([1.0, 0.0], TICK, "commands at 200 Hz", || raw.commands_heard() > 200);
     let heard = raw.commands.lock().unwrap().clone();
@@ -53,4 +58,44 @@ fn a_plan_at_20_hz_is_commanded_at_200_hz_held_when_nobody_is_seen_and_stopped_a
     let report = serving.end();
     assert!(count(&report, "observation_stale") > 0 && report.commands > 250, "{report:?}");
     assert!(report.timings_ms.tick_jitter.count >= report.commands, "{report:?}");
+    assert_eq!(count(&report, "record_dropped"), 0);
+    witness.check(report.commands);
+}
+
+/// Told of a verdict: state, reason and the bits of the command.
+type Answer = (State, Option<&'static str>, Option<Vec<u64>>);
+
+/// What the guard was built from and told, and what it answered.
+#[derive(Clone, Default)]
+struct Witness(Arc<Mutex<(Option<GuardConfig>, Vec<(GuardInput<'static>, Option<Answer>)>)>>);
+
+impl Witness {
+    fn on_guard(&self) -> nudge_runtime::OnGuard {
+        let shown = self.0.clone();
+        Box::new(move |config| {
+            shown.lock().unwrap().0 = Some(config.clone());
+            Box::new(move |input, verdict| {
+                shown.lock().unwrap().1.push((input.to_static(), verdict.map(answer)));
+            })
+        })
+    }
+
+    /// A guard that is told the same answers the same, bit for bit.
+    fn check(&self, commands: u64) {
+        let (config, shown) = &*self.0.lock().unwrap();
+        let mut guard = Guard::with(config.clone().unwrap());
+        let mut sent = 0;
+        for (index, (input, answered)) in shown.iter().enumerate() {
+            assert_eq!(guard.apply(input).map(answer), *answered, "input {index}");
+            sent += u64::from(answered.as_ref().is_some_and(|(_, _, command)| command.is_some()));
+        }
+        // The thread may have gone on after the report.
+        assert!(sent >= commands, "{sent} commands shown, {commands} sent");
+        assert!(shown.iter().any(|(input, _)| matches!(input, GuardInput::Release { .. })));
+    }
+}
+
+fn answer(verdict: nudge_runtime::Verdict<'_>) -> Answer {
+    let bits = |command: &[f64]| command.iter().map(|value| value.to_bits()).collect();
+    (verdict.state, verdict.reason.map(|rule| rule.name()), verdict.command.map(bits))
 }

@@ -70,8 +70,10 @@ pub struct Accepted {
 /// step, then [`next_action`](Self::next_action), which ends the step. It owns the history and the plan, counts the
 /// steps, and drops the part of a late plan whose steps have passed.
 ///
-/// A plan is due after its first [`Horizon::executed`] actions; what it has beyond them is executed when the next one is
-/// late. With `L` actions in a plan, plans made back to back leave no hole up to a delay of `L / 2` steps.
+/// The next plan is due when [`Horizon::executed`] actions of the present one were executed, not counting those that were
+/// foreseen to pass while it was made (Black et al. 2025, arXiv 2506.07339, section 3: `d` actions are lost, `s` executed); what it has
+/// beyond them is executed when the next one is late. With `L` actions in a plan, plans made back to back leave no hole up
+/// to a delay of `L / 2` steps.
 #[derive(Clone, Debug)]
 pub struct RecedingHorizon {
     horizon: Horizon,
@@ -86,7 +88,7 @@ pub struct RecedingHorizon {
     plan: VecDeque<Action>,
     /// The plans that they are the mean of, oldest first, where plans are ensembled.
     ensembled: Vec<ActionChunk>,
-    /// The step at which the newest plan has executed its part.
+    /// The step at which the newest plan has executed its part, or all that it has.
     due: u64,
     planned: bool,
     asked: Option<Asked>,
@@ -191,10 +193,9 @@ impl RecedingHorizon {
     }
 
     /// Whether a plan should be asked for now: something was seen, none is under way, and the next is due no later than a
-    /// plan takes, of which at most half of the executed steps count: plans that take longer are made back to back.
+    /// plan takes.
     pub fn wants_plan(&self) -> bool {
-        let ahead = self.latency_steps.min(self.horizon.executed / 2) as u64;
-        let due = self.plan.is_empty() || self.due <= self.step + ahead;
+        let due = self.plan.is_empty() || self.due <= self.step + self.latency_steps as u64;
         due && !self.history.is_empty() && self.asked.is_none()
     }
 
@@ -241,7 +242,9 @@ impl RecedingHorizon {
         } else {
             self.plan.extend(chunk.actions.into_iter().skip(passed));
         }
-        self.due = first_step + length.min(self.horizon.executed) as u64;
+        // One that is later than foreseen executes less: the next is not to be late as well.
+        let lost = passed.min(self.latency_steps);
+        self.due = first_step + length.min(lost + self.horizon.executed) as u64;
         self.planned = true;
         let commit_too_short = self.max_committed > 0 && asked.executed > asked.committed;
         Ok(Accepted { passed, commit_too_short })

@@ -34,6 +34,8 @@ pub(crate) struct Link {
     pub stop: AtomicBool,
     pub alarm: AtomicBool,
     pub end: AtomicBool,
+    /// Whether the system lets the guard's thread run ahead of ordinary ones.
+    pub runs_ahead: AtomicBool,
     pub tick_jitter: SharedHistogram,
     pub guard: SharedHistogram,
     pub publish: SharedHistogram,
@@ -83,6 +85,7 @@ impl Link {
             stop: AtomicBool::new(false),
             alarm: AtomicBool::new(false),
             end: AtomicBool::new(false),
+            runs_ahead: AtomicBool::new(false),
             tick_jitter: SharedHistogram::default(),
             guard: SharedHistogram::default(),
             publish: SharedHistogram::default(),

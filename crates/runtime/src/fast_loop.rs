@@ -19,6 +19,7 @@ use crate::fast_link::{Link, MOST_ACTIONS, Motion};
 use crate::guard::Missing;
 use crate::guard_ring::GuardShow;
 use crate::guard_watch::WatchedGuard;
+use crate::realtime::{self, run_ahead};
 
 /// Before a deadline the thread stays awake: a sleeping one is woken late by about as much.
 const AWAKE: Duration = Duration::from_micros(80);
@@ -254,6 +255,7 @@ impl FastThreads {
         let link = fast.link.clone();
         let sending = link.clone();
         let sender = move || {
+            run_ahead(realtime::SENDER);
             let mut words = vec![0; sending.dim];
             let mut command = vec![0.0; sending.dim];
             while !sending.end.load(Ordering::Relaxed) {
@@ -302,6 +304,7 @@ const LATE: usize = 4;
 
 /// Ticks at absolute deadlines until the end.
 fn run(mut fast: FastLoop, sender: &Thread) {
+    fast.link.runs_ahead.store(run_ahead(realtime::GUARD), Ordering::Relaxed);
     let mut deadline = fast.signals.now();
     while !fast.link.end.load(Ordering::Relaxed) {
         let ahead = deadline.saturating_sub(fast.signals.now());

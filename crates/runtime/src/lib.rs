@@ -35,6 +35,7 @@ mod inbox;
 mod leader;
 mod lockstep;
 mod planner;
+mod realtime;
 #[cfg(feature = "zenoh")]
 mod robot;
 mod robot_file;

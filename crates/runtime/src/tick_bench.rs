@@ -23,6 +23,8 @@ pub struct TickTimes {
     /// How long a guarded tick took, ms.
     pub guard_ms: Quantiles,
     pub commands_sent: u64,
+    /// Whether the system let the thread run ahead of ordinary ones (`SCHED_FIFO`).
+    pub runs_ahead: bool,
 }
 
 /// Runs the guard's thread of `robot` for `duration`, with a plan every control period and an observation of where it was
@@ -68,5 +70,6 @@ pub fn time_guard_thread(robot: &RobotFile, duration: Duration) -> Result<TickTi
         jitter_ms: link.tick_jitter.quantiles(),
         guard_ms: link.guard.quantiles(),
         commands_sent: sent.load(Ordering::Relaxed),
+        runs_ahead: link.runs_ahead.load(Ordering::Relaxed),
     })
 }

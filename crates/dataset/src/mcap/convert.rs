@@ -100,7 +100,7 @@ pub fn convert_mcap(path: &Path, out: &Path, how: &McapConversion) -> Result<Mca
     if streams.is_empty() {
         return Err(bad(
             "it holds no observations and commands of the native protocol: say which topics become which features \
-             (--topics)"
+             (--topic)"
                 .into(),
         ));
     }

@@ -176,7 +176,8 @@ impl Tick {
         }
         say!("{table}");
         let busy = if loaded { "every core busy" } else { "beside it nothing" };
-        say!("on {}; {command_hz} Hz for {} s, {busy}", kept.device_name, self.secs);
+        let ahead = if kept.times.runs_ahead { "" } else { "; the system refuses it a real-time priority" };
+        say!("on {}; {command_hz} Hz for {} s, {busy}{ahead}", kept.device_name, self.secs);
         Ok(ExitCode::SUCCESS)
     }
 }

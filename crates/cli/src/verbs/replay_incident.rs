@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use nudge_control::Policy;
-use nudge_dataset::mcap::read_mcap;
+use nudge_dataset::mcap::{GAP_TOPIC, read_mcap};
 use nudge_dataset::{DatasetError, mcap::McapMessage};
 use nudge_policy::DiffusionPolicy;
 use nudge_runtime::Guard;
@@ -33,6 +33,8 @@ struct Replayed {
     first_verdict: Option<String>,
     /// What computed them then and now.
     planned_on: [String; 2],
+    /// Messages that the log lacks, because the disk was too slow: what follows them may come out otherwise.
+    lost: u64,
     /// Why the log ends before its end, if it does.
     damage: Option<String>,
 }
@@ -52,7 +54,7 @@ pub fn run(path: &Path, checkpoint: Option<&Path>, device: &DeviceArgs, json: bo
         bail!("to plan again what {} holds, say with what: --checkpoint DIR", path.display());
     };
     let (mut config, mut plans) = (None::<IncidentConfig>, Vec::<PlanRecord>::new());
-    let mut guards = Guards::default();
+    let (mut guards, mut lost) = (Guards::default(), 0);
     let damage = read_mcap(path, &mut |message| {
         match message.channel.topic.as_str() {
             CONFIG_TOPIC => config = Some(parsed(path, &message)?),
@@ -62,6 +64,7 @@ pub fn run(path: &Path, checkpoint: Option<&Path>, device: &DeviceArgs, json: bo
                 let config = serde_json::from_value(from_bits(config));
                 guards.guard = Some(Guard::with(config.map_err(|error| unread(path, &message, &error))?));
             }
+            GAP_TOPIC => lost += parsed::<Value>(path, &message)?["lost"].as_u64().unwrap_or_default(),
             GUARD_TOPIC => guards.tell(&parsed(path, &message)?),
             _ => {}
         }
@@ -91,6 +94,7 @@ pub fn run(path: &Path, checkpoint: Option<&Path>, device: &DeviceArgs, json: bo
         verdicts_differ: guards.differ,
         first_verdict: guards.first,
         planned_on: [config.planned_on, planned_on(device)],
+        lost,
         damage,
     };
     if json {
@@ -169,6 +173,12 @@ fn print(replayed: &Replayed) {
         Some(first) => say!(
             "{verdicts} verdicts of the guard: {verdicts_differ} come out otherwise, the first is {first}"
         ),
+    }
+    if replayed.lost > 0 {
+        say!(
+            "the log lacks {} messages: verdicts behind the first of them may come out otherwise",
+            replayed.lost
+        );
     }
     if let Some(damage) = damage {
         say!("{damage}");

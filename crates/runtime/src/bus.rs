@@ -84,6 +84,13 @@ pub(crate) struct Outlet {
     sequence: AtomicI64,
 }
 
+/// What somebody asks.
+pub(crate) struct Question {
+    query: Query,
+    gid: Gid,
+    tap: Option<WireTap>,
+}
+
 /// A reply to a question: who gave it, where it said so, and its text.
 pub(crate) struct Reply {
     pub gid: Option<Gid>,
@@ -221,13 +228,19 @@ impl Bus {
     pub(crate) fn answer(
         &self,
         name: &str,
-        asked: impl Fn(Query) + Send + Sync + 'static,
+        asked: impl Fn(Question) + Send + Sync + 'static,
     ) -> Result<Queryable<()>, RuntimeError> {
         let key = self.key(name);
+        let (gid, tap) = (self.gid, self.tap.clone());
+        let hear = move |query: Query| {
+            let question = Question { query, gid, tap: tap.clone() };
+            question.show();
+            asked(question);
+        };
         self.session
             .declare_queryable(key.clone())
             .allowed_origin(Locality::Remote)
-            .callback(asked)
+            .callback(hear)
             .wait()
             .map_err(|error| failed(format!("answering `{key}`"), error.as_ref()))
     }
@@ -240,6 +253,11 @@ impl Bus {
         timeout: Duration,
     ) -> Result<Vec<Reply>, RuntimeError> {
         let key = self.key(name);
+        let asks = attachment(1, self.gid);
+        if let Some(tap) = &self.tap {
+            let payload = payload.as_bytes();
+            tap(&OnWire { sent: true, key: &key, encoding: JSON, payload, attachment: Some(&asks) });
+        }
         let replies = self
             .session
             .get(key.clone())
@@ -248,13 +266,14 @@ impl Bus {
             .allowed_destination(Locality::Remote)
             .payload(payload)
             .encoding(JSON)
-            .attachment(attachment(1, self.gid))
+            .attachment(asks)
             .timeout(timeout)
             .wait()
             .map_err(|error| failed(format!("asking `{key}`"), error.as_ref()))?;
         let mut heard = Vec::new();
         while let Ok(reply) = replies.recv() {
             if let Ok(sample) = reply.into_result() {
+                show(self.tap.as_ref(), &sample);
                 let gid = sample.attachment().and_then(|bytes| Attachment::decode(&bytes.to_bytes()).ok());
                 let text = String::from_utf8_lossy(&sample.payload().to_bytes()).into_owned();
                 heard.push(Reply { gid: gid.map(|attachment| attachment.gid), text });
@@ -263,16 +282,41 @@ impl Bus {
         Ok(heard)
     }
 
-    /// Answers `query` with JSON; the asker may be gone, and then nobody misses the answer.
-    pub(crate) fn reply(query: &Query, gid: Gid, json: &str) {
-        let reply = query.reply(query.key_expr(), json).encoding(JSON).attachment(attachment(1, gid));
-        drop(reply.wait());
-    }
-
     /// Ends the session.
     pub(crate) fn close(&self) {
         // It ends either way; a link that does not say goodbye is noticed by its other end.
         drop(self.session.close().wait());
+    }
+}
+
+impl Question {
+    /// What it carries; nothing where it carries nothing.
+    pub(crate) fn payload(&self) -> Vec<u8> {
+        self.query.payload().map(|bytes| bytes.to_bytes().into_owned()).unwrap_or_default()
+    }
+
+    /// Answers with JSON; the asker may be gone, and then nobody misses the answer.
+    pub(crate) fn reply(&self, json: &str) {
+        let attachment = attachment(1, self.gid);
+        let key = self.query.key_expr();
+        if let Some(tap) = &self.tap {
+            let (key, payload) = (key.as_str(), json.as_bytes());
+            tap(&OnWire { sent: true, key, encoding: JSON, payload, attachment: Some(&attachment) });
+        }
+        drop(self.query.reply(key, json).encoding(JSON).attachment(attachment).wait());
+    }
+
+    fn show(&self) {
+        let Some(tap) = &self.tap else { return };
+        let attachment = self.query.attachment().map(|bytes| bytes.to_bytes());
+        let encoding = self.query.encoding().map_or_else(|| JSON.to_owned(), ToString::to_string);
+        tap(&OnWire {
+            sent: false,
+            key: self.query.key_expr().as_str(),
+            encoding: &encoding,
+            payload: &self.payload(),
+            attachment: attachment.as_deref(),
+        });
     }
 }
 

@@ -4,15 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use nudge_wire::{Gid, Message as _, Text};
+use nudge_wire::{Message as _, Text};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
-use zenoh::query::{Query, Queryable};
+use zenoh::query::Queryable;
 
 use crate::RuntimeError;
-use crate::bus::{Bus, Outlet};
+use crate::bus::{Bus, Outlet, Question};
 use crate::events::Event;
 use crate::guard::LogLine;
 use crate::status::Snapshot;
@@ -92,12 +92,11 @@ pub(crate) fn answer_questions(
     description: String,
     latest: &LatestStatus,
 ) -> Result<[Queryable<()>; 2], RuntimeError> {
-    let gid = bus.gid;
-    let describe = bus.answer("rpc/describe", move |query| Bus::reply(&query, gid, &description))?;
+    let describe = bus.answer("rpc/describe", move |question| question.reply(&description))?;
     let latest = latest.clone();
-    let newest = move |query: Query| {
+    let newest = move |question: Question| {
         let text = latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Bus::reply(&query, gid, &text);
+        question.reply(&text);
     };
     Ok([describe, bus.answer("ctl/status", newest)?])
 }
@@ -119,23 +118,21 @@ pub(crate) fn answer_calls(
     begin: impl Fn(Event) -> bool + Send + Sync + 'static,
     events: &Sender<Event>,
 ) -> Result<[Queryable<()>; 2], RuntimeError> {
-    let gid = bus.gid;
-    let reset = move |query: Query| {
-        let payload = query.payload().map(|bytes| bytes.to_bytes().into_owned()).unwrap_or_default();
-        let call = parse_reset(&payload)?;
+    let reset = move |question: &Question| {
+        let call = parse_reset(&question.payload())?;
         let (answer, answered) = oneshot::channel();
         let event = Event::Reset { seed: call.seed, episode: call.episode, answer };
         if begin(event) { Ok(answered) } else { Err(BUSY.to_owned()) }
     };
     let release_events = events.clone();
-    let release = move |_: Query| {
+    let release = move |_: &Question| {
         let (answer, answered) = oneshot::channel();
         release_events.try_send(Event::Release { answer }).map_err(|_| BUSY.to_owned())?;
         Ok(answered)
     };
     Ok([
-        bus.answer("rpc/reset", call_on(runtime, gid, reset))?,
-        bus.answer("rpc/release", call_on(runtime, gid, release))?,
+        bus.answer("rpc/reset", call_on(runtime, reset))?,
+        bus.answer("rpc/release", call_on(runtime, release))?,
     ])
 }
 
@@ -146,13 +143,12 @@ type Asked = Result<oneshot::Receiver<Result<(), String>>, String>;
 /// Makes a callback that asks the control loop in order and answers when it has.
 fn call_on(
     runtime: &tokio::runtime::Handle,
-    gid: Gid,
-    ask: impl Fn(Query) -> Asked + Send + Sync + 'static,
-) -> impl Fn(Query) + Send + Sync + 'static {
-    let (calls, mut waiting) = mpsc::channel::<Query>(CALLS_WAITING);
+    ask: impl Fn(&Question) -> Asked + Send + Sync + 'static,
+) -> impl Fn(Question) + Send + Sync + 'static {
+    let (calls, mut waiting) = mpsc::channel::<Question>(CALLS_WAITING);
     runtime.spawn(async move {
-        while let Some(query) = waiting.recv().await {
-            let outcome = match ask(query.clone()) {
+        while let Some(question) = waiting.recv().await {
+            let outcome = match ask(&question) {
                 Ok(answered) => answered.await.unwrap_or_else(|_| Err("the controller is ending".into())),
                 Err(problem) => Err(problem),
             };
@@ -160,10 +156,10 @@ fn call_on(
                 Ok(()) => json!({ "ok": true }),
                 Err(problem) => json!({ "error": problem }),
             };
-            Bus::reply(&query, gid, &reply.to_string());
+            question.reply(&reply.to_string());
         }
     });
-    move |query| drop(calls.try_send(query))
+    move |question| drop(calls.try_send(question))
 }
 
 fn parse_reset(payload: &[u8]) -> Result<ResetCall, String> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, result, sys};
 
-use super::Gpu;
+use super::Place;
 use super::gpu::failed;
 use crate::PolicyFailure;
 
@@ -12,7 +12,8 @@ use crate::PolicyFailure;
 pub(crate) struct Buffer<T> {
     address: sys::CUdeviceptr,
     len: usize,
-    context: Arc<CudaContext>,
+    /// None where the device is emulated, and its memory is the host's.
+    context: Option<Arc<CudaContext>>,
     of: std::marker::PhantomData<T>,
 }
 
@@ -21,7 +22,15 @@ unsafe impl<T: Send> Send for Buffer<T> {}
 
 impl<T: Copy> Buffer<T> {
     /// Zeroed memory; a length of 0 gives room for one number, so that every buffer has an address.
-    pub fn zeroed(gpu: &Gpu, len: usize) -> Result<Self, PolicyFailure> {
+    pub fn zeroed<'a>(place: impl Into<Place<'a>>, len: usize) -> Result<Self, PolicyFailure> {
+        let gpu = match place.into() {
+            Place::Gpu(gpu) => gpu,
+            #[cfg(test)]
+            Place::Host => {
+                let address = super::emulated::allocate(len.max(1) * size_of::<T>());
+                return Ok(Self { address, len, context: None, of: std::marker::PhantomData });
+            }
+        };
         let bytes = len.max(1) * size_of::<T>();
         gpu.context.bind_to_thread().map_err(failed("binding"))?;
         // SAFETY: freshly allocated with this many bytes, and owned here alone.
@@ -30,11 +39,11 @@ impl<T: Copy> Buffer<T> {
             result::memset_d8_sync(address, 0, bytes).map_err(failed("clearing memory"))?;
             address
         };
-        Ok(Self { address, len, context: gpu.context.clone(), of: std::marker::PhantomData })
+        Ok(Self { address, len, context: Some(gpu.context.clone()), of: std::marker::PhantomData })
     }
 
-    pub fn from_host(gpu: &Gpu, values: &[T]) -> Result<Self, PolicyFailure> {
-        let mut buffer = Self::zeroed(gpu, values.len())?;
+    pub fn from_host<'a>(place: impl Into<Place<'a>>, values: &[T]) -> Result<Self, PolicyFailure> {
+        let mut buffer = Self::zeroed(place, values.len())?;
         buffer.write(values)?;
         Ok(buffer)
     }
@@ -53,7 +62,15 @@ impl<T: Copy> Buffer<T> {
     /// When they reach beyond the buffer's end.
     pub fn write_at(&mut self, start: usize, values: &[T]) -> Result<(), PolicyFailure> {
         assert!(start + values.len() <= self.len, "{} numbers at {start} of {}", values.len(), self.len);
-        self.context.bind_to_thread().map_err(failed("binding"))?;
+        let Some(context) = &self.context else {
+            // SAFETY: as below, in this process's own memory.
+            unsafe {
+                let to = self.at(start) as *mut T;
+                std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len());
+            }
+            return Ok(());
+        };
+        context.bind_to_thread().map_err(failed("binding"))?;
         // SAFETY: the buffer holds as many numbers from there on, of a type that is plain bytes.
         unsafe { result::memcpy_htod_sync(self.at(start), values) }.map_err(failed("copying to the device"))
     }
@@ -64,9 +81,14 @@ impl<T: Copy> Buffer<T> {
         T: Default,
     {
         assert!(len <= self.len, "{len} numbers from a buffer of {}", self.len);
-        self.context.bind_to_thread().map_err(failed("binding"))?;
-        self.context.synchronize().map_err(failed("the work so far"))?;
         let mut values = vec![T::default(); len];
+        let Some(context) = &self.context else {
+            // SAFETY: as below, in this process's own memory.
+            unsafe { std::ptr::copy_nonoverlapping(self.address as *const T, values.as_mut_ptr(), len) };
+            return Ok(values);
+        };
+        context.bind_to_thread().map_err(failed("binding"))?;
+        context.synchronize().map_err(failed("the work so far"))?;
         // SAFETY: both sides hold `len` numbers of the same plain type.
         unsafe { result::memcpy_dtoh_sync(&mut values, self.address) }
             .map_err(failed("copying from the device"))?;
@@ -85,8 +107,8 @@ impl<T: Copy> Buffer<T> {
 
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
-        // A context that is gone took its memory with it.
-        if self.context.bind_to_thread().is_ok() {
+        // A context that is gone took its memory with it; emulated memory is a test's, and stays.
+        if self.context.as_ref().is_some_and(|context| context.bind_to_thread().is_ok()) {
             // SAFETY: allocated in `zeroed`, freed once.
             let _ = unsafe { result::free_sync(self.address) };
         }
@@ -97,7 +119,8 @@ impl<T> Drop for Buffer<T> {
 pub(crate) struct Mapped {
     host: *mut f32,
     len: usize,
-    context: Arc<CudaContext>,
+    /// As that of [`Buffer`].
+    context: Option<Arc<CudaContext>>,
 }
 
 // SAFETY: owned memory; access follows Rust's borrows, and the device is done before the host looks.
@@ -105,8 +128,16 @@ unsafe impl Send for Mapped {}
 
 impl Mapped {
     /// Zeroed.
-    pub fn zeroed(gpu: &Gpu, len: usize) -> Result<Self, PolicyFailure> {
+    pub fn zeroed<'a>(place: impl Into<Place<'a>>, len: usize) -> Result<Self, PolicyFailure> {
         let len = len.max(1);
+        let gpu = match place.into() {
+            Place::Gpu(gpu) => gpu,
+            #[cfg(test)]
+            Place::Host => {
+                let host = super::emulated::allocate(len * size_of::<f32>()) as *mut f32;
+                return Ok(Self { host, len, context: None });
+            }
+        };
         gpu.context.bind_to_thread().map_err(failed("binding"))?;
         let flags = sys::CU_MEMHOSTALLOC_DEVICEMAP | sys::CU_MEMHOSTALLOC_PORTABLE;
         // SAFETY: freshly allocated with this many bytes, and zeroed before anyone reads.
@@ -117,7 +148,7 @@ impl Mapped {
             std::ptr::write_bytes(host, 0, len);
             host
         };
-        Ok(Self { host, len, context: gpu.context.clone() })
+        Ok(Self { host, len, context: Some(gpu.context.clone()) })
     }
 
     /// The address that kernels use; with unified addressing it is the host's own.
@@ -138,7 +169,7 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        if self.context.bind_to_thread().is_ok() {
+        if self.context.as_ref().is_some_and(|context| context.bind_to_thread().is_ok()) {
             // SAFETY: allocated in `zeroed`, freed once.
             let _ = unsafe { result::free_host(self.host.cast()) };
         }

@@ -7,9 +7,13 @@
 //! core instruction.
 
 mod buffer;
+#[cfg(test)]
+pub(crate) mod emulated;
 mod gpu;
 mod module;
+mod place;
 
 pub(crate) use buffer::{Buffer, Mapped};
 pub(crate) use gpu::{Gpu, failed};
 pub(crate) use module::Module;
+pub(crate) use place::Place;

@@ -1,24 +1,17 @@
-//! The kernels on the CPU: compiled by the host's C++ compiler, each thread of a block a fiber of its own. What the kernels
-//! compute, where they read and write, and whether they wait for their copies is what runs on a GPU; only its speed and its
-//! races are not. Skips, aloud, where there is no C++ compiler.
+//! The kernels on the CPU. Skips, aloud, where there is no C++ compiler.
 
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::process::Command;
 use std::rc::Rc;
 
 use super::program::{Act, Counters};
 use super::step::StepPlan;
 use super::tests::{agrees_with_the_graph, network, training};
 use crate::PolicyFailure;
+use crate::cuda::emulated::{FIBERS, compile};
 use crate::data::Batch;
 use crate::engine::HostNetwork;
 use crate::optimizer::Moments;
 use crate::updates::{Learned, Updates};
-
-unsafe extern "C" {
-    fn dlopen(name: *const c_char, flags: c_int) -> *mut c_void;
-    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
-}
 
 type Emulate =
     unsafe extern "C" fn(*const c_char, *const c_int, c_int, c_int, *mut u8, *const c_void) -> c_int;
@@ -138,11 +131,10 @@ impl Updates for Emulator {
     }
 }
 
-/// The emulator, compiled; its folder is removed at once, and the library stays in memory.
+/// The emulator, compiled.
 fn compiled() -> Option<Emulate> {
-    let folder = tempfile::tempdir().unwrap();
-    let (source, library) = (folder.path().join("emulator.cpp"), folder.path().join("emulator.so"));
     let kernels = [
+        FIBERS,
         include_str!("emulator.cpp"),
         include_str!("kernels/numbers.cu"),
         include_str!("kernels/convolution.cu"),
@@ -153,23 +145,9 @@ fn compiled() -> Option<Emulate> {
         include_str!("kernels/small.cu"),
         include_str!("emulator_entry.cpp"),
     ];
-    std::fs::write(&source, kernels.concat()).unwrap();
-    let options = ["-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-o"];
-    let compiler = Command::new("c++").args(options).args([&library, &source]).output();
-    let Ok(output) = compiler else {
-        eprintln!("SKIPPED: there is no C++ compiler called c++");
-        return None;
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let path = CString::new(library.to_str().unwrap()).unwrap();
-    // SAFETY: a library without constructors, whose function has this type; it is never unloaded.
-    unsafe {
-        let library = dlopen(path.as_ptr(), 2);
-        assert!(!library.is_null(), "the emulator cannot be loaded");
-        let function = dlsym(library, c"emulate".as_ptr());
-        assert!(!function.is_null(), "the emulator lacks its function");
-        Some(std::mem::transmute::<*mut c_void, Emulate>(function))
-    }
+    let function = compile(&kernels.concat(), &[], "emulate")?;
+    // SAFETY: the function has this type.
+    Some(unsafe { std::mem::transmute::<*mut c_void, Emulate>(function) })
 }
 
 #[test]

@@ -4,41 +4,7 @@ static void (*kernel)(char*, const void*);
 static char* given_base;
 static const void* given_arguments;
 
-static void begin() {
-    kernel(given_base, given_arguments);
-    fibers[current].done = true;
-    change_fiber(&fibers[current].stack_pointer, scheduler);
-}
-
-static void run_block() {
-    constexpr size_t STACK = 64 * 1024;
-    of_block = {};
-    for (Barrier& barrier : of_warps) barrier = {};
-    for (Fiber& fiber : fibers) {
-        if (!fiber.stack) fiber.stack = (char*)aligned_alloc(64, STACK);
-        fiber.done = false;
-        fiber.turn = 0;
-        fiber.groups.clear();
-        fiber.open.clear();
-        // Six registers to restore, the place to return to, and a caller that is never returned to.
-        u64* top = (u64*)(fiber.stack + STACK - 64);
-        *--top = 0;
-        *--top = (u64)begin;
-        for (int i = 0; i < 6; i++) *--top = 0;
-        fiber.stack_pointer = top;
-    }
-    for (int left = threads; left > 0;) {
-        left = 0;
-        for (current = 0; current < threads; current++) {
-            if (fibers[current].done) continue;
-            left++;
-            threadIdx = {current, 0, 0};
-            int self = current;
-            change_fiber(&scheduler, fibers[self].stack_pointer);
-            current = self;
-        }
-    }
-}
+static void run_thread() { kernel(given_base, given_arguments); }
 
 #define KERNEL(NAME, ARGUMENTS) \
     if (strcmp(name, #NAME) == 0) kernel = [](char* base, const void* p) { NAME(base, *(const ARGUMENTS*)p); };
@@ -76,7 +42,6 @@ extern "C" int emulate(
     KERNEL(round_weights, Rounding)
     if (!kernel) return 0;
     given_base = base, given_arguments = arguments, threads = thread_count;
-    fibers.resize(threads);
     dynamic_shared = (unsigned char*)aligned_alloc(1024, (shared_bytes / 1024 + 1) * 1024);
     gridDim = {grid[0], grid[1], grid[2]};
     for (int z = 0; z < grid[2]; z++) {
@@ -84,7 +49,8 @@ extern "C" int emulate(
             for (int x = 0; x < grid[0]; x++) {
                 blockIdx = {x, y, z};
                 memset(dynamic_shared, 0xff, shared_bytes);
-                run_block();
+                copies.assign(threads, {});
+                run_blocks(1, run_thread, [](int) {});
             }
         }
     }

@@ -1,28 +1,31 @@
 //! Plans on an NVIDIA GPU: the whole sampler is one launch of one kernel, which `plan/declarations.cu` describes.
 
+#[cfg(test)]
+mod emulation;
 mod film;
 mod layers;
 mod layout;
+mod machine;
 mod pack;
 mod program;
 #[cfg(test)]
 mod tests;
 
-use cudarc::driver::{CudaFunction, LaunchConfig, PushKernelArg};
-
 use self::film::FilmTables;
 use self::layout::{ENTRIES, LARGEST_BATCH, Phase, Plan, Step};
+use self::machine::{Kernel, Machine};
 use self::pack::Form;
 use self::program::{Packed, Program};
 use super::{Asked, HostNetwork, PlanEngine, Precision};
 use crate::PolicyFailure;
-use crate::cuda::{Buffer, Gpu, Mapped, Module, failed};
+use crate::cuda::{Buffer, Gpu, Mapped};
 use crate::cuda_train::BatchPlans;
 use crate::sampler::{SamplerStep, draws};
 
 const SOURCE: &str = concat!(
     include_str!("plan/declarations.cu"),
     include_str!("plan/machine.cu"),
+    include_str!("plan/numbers.cu"),
     include_str!("plan/input.cu"),
     include_str!("plan/product.cu"),
     include_str!("plan/kernel.cu"),
@@ -34,7 +37,7 @@ const CONSUMERS: usize = 256;
 
 /// See the module.
 pub(crate) struct CudaEngine {
-    gpu: Gpu,
+    machine: Machine,
     packed: Packed,
     film: FilmTables,
     film_weights: Buffer<f32>,
@@ -52,7 +55,7 @@ pub(crate) struct CudaEngine {
 
 /// Everything for one batch size.
 struct Launch {
-    function: CudaFunction,
+    kernel: Kernel,
     program: Program,
     /// Numbers that pass between a block's warps.
     scratch: usize,
@@ -77,11 +80,18 @@ impl CudaEngine {
                 format!("{} is older than compute capability 9.0, which the plan kernel needs", gpu.name);
             return Err(PolicyFailure::Device(problem));
         }
-        let packed = Packed::new(&gpu, network, Form::of(precision))?;
+        let batches = precision == Precision::Bf16 && BatchPlans::fits(&gpu, network);
+        let mut engine = Self::on(Machine::Gpu(gpu), network, precision)?;
+        engine.network = batches.then(|| network.clone());
+        Ok(engine)
+    }
+
+    fn on(machine: Machine, network: &HostNetwork, precision: Precision) -> Result<Self, PolicyFailure> {
+        let packed = Packed::new(&machine, network, Form::of(precision))?;
         let film = FilmTables::new(network, &packed.layers);
-        let film_weights = Buffer::from_host(&gpu, &film.of_condition)?;
-        let steps_on_device = Buffer::zeroed(&gpu, 0)?;
-        let film_steps = Buffer::zeroed(&gpu, 0)?;
+        let film_weights = Buffer::from_host(machine.place(), &film.of_condition)?;
+        let steps_on_device = Buffer::zeroed(machine.place(), 0)?;
+        let film_steps = Buffer::zeroed(machine.place(), 0)?;
         Ok(Self {
             film,
             film_weights,
@@ -91,9 +101,8 @@ impl CudaEngine {
             film_steps,
             launches: (0..=LARGEST_BATCH).map(|_| None).collect(),
             batches: None,
-            network: (precision == Precision::Bf16 && BatchPlans::fits(&gpu, network))
-                .then(|| network.clone()),
-            gpu,
+            network: None,
+            machine,
         })
     }
 
@@ -106,8 +115,8 @@ impl CudaEngine {
     }
 
     fn batches(&mut self) -> Result<&mut BatchPlans, PolicyFailure> {
-        if let (None, Some(network)) = (&self.batches, &self.network) {
-            let mut batches = BatchPlans::new(&self.gpu, network)?;
+        if let (None, Some(network), Some(gpu)) = (&self.batches, &self.network, self.machine.gpu()) {
+            let mut batches = BatchPlans::new(gpu, network)?;
             batches.set_steps(&self.steps)?;
             self.batches = Some(batches);
         }
@@ -117,8 +126,8 @@ impl CudaEngine {
     }
 
     fn launch(&self, batch: usize) -> Result<Launch, PolicyFailure> {
-        let gpu = &self.gpu;
-        let program = self.packed.program(gpu, batch)?;
+        let place = self.machine.place();
+        let program = self.packed.program(place, batch)?;
         let columns = batch * self.packed.predicted;
         let tiles = columns.div_ceil(8);
         let scratch =
@@ -128,7 +137,7 @@ impl CudaEngine {
         let numbers = 8 * program.rounds * CONSUMERS * 4;
         let fixed = program.x_bytes + moments + scratch * 4 + program.count * size_of::<Phase>() + numbers;
         // A little is left for the barriers.
-        let left = gpu.shared_bytes.saturating_sub(fixed + 1024);
+        let left = self.machine.shared_bytes().saturating_sub(fixed + 1024);
         let form = self.packed.form;
         let stage_bytes = CHUNK_BYTES + form.scale_bytes;
         let stages = (left / stage_bytes).min(6);
@@ -152,24 +161,27 @@ impl CudaEngine {
             format!("CONSUMERS={}", CONSUMERS),
             format!("ENTRIES={ENTRIES}"),
         ];
-        let module = Module::compile(gpu, "plan", SOURCE, &defines)?;
         let shared_bytes = fixed + stages * stage_bytes;
         let items = self.packed.cuts.iter().map(|cut| cut.items()).max().unwrap_or(1);
         let sample = self.packed.predicted * self.packed.action_dim;
         let draws = draws(&self.steps);
         Ok(Launch {
-            function: module.function("plan_kernel", shared_bytes)?,
+            kernel: self.machine.compile(SOURCE, &defines, shared_bytes)?,
             program,
             scratch,
             shared_bytes,
-            grid: if self.packed.cluster > 0 { self.packed.cluster } else { items.min(gpu.multiprocessors) },
-            condition: Mapped::zeroed(gpu, batch * self.film.condition_dim)?,
-            noise: Mapped::zeroed(gpu, draws * batch * sample)?,
-            samples: Mapped::zeroed(gpu, batch * sample)?,
-            clean: Buffer::zeroed(gpu, batch * sample)?,
-            film_condition: Buffer::zeroed(gpu, batch * self.packed.layers.film_numbers)?,
-            x: Buffer::zeroed(gpu, 2 * batch * sample)?,
-            arrived: Buffer::zeroed(gpu, 2)?,
+            grid: if self.packed.cluster > 0 {
+                self.packed.cluster
+            } else {
+                items.min(self.machine.multiprocessors())
+            },
+            condition: Mapped::zeroed(place, batch * self.film.condition_dim)?,
+            noise: Mapped::zeroed(place, draws * batch * sample)?,
+            samples: Mapped::zeroed(place, batch * sample)?,
+            clean: Buffer::zeroed(place, batch * sample)?,
+            film_condition: Buffer::zeroed(place, batch * self.packed.layers.film_numbers)?,
+            x: Buffer::zeroed(place, 2 * batch * sample)?,
+            arrived: Buffer::zeroed(place, 2)?,
         })
     }
 }
@@ -204,8 +216,8 @@ impl PlanEngine for CudaEngine {
             })
             .collect();
         let timesteps: Vec<usize> = steps.iter().map(|step| step.timestep).collect();
-        self.film_steps = Buffer::from_host(&self.gpu, &self.film.of_steps(&timesteps))?;
-        self.steps_on_device = Buffer::from_host(&self.gpu, &on_device)?;
+        self.film_steps = Buffer::from_host(self.machine.place(), &self.film.of_steps(&timesteps))?;
+        self.steps_on_device = Buffer::from_host(self.machine.place(), &on_device)?;
         self.steps = steps.to_vec();
         // The room for noise depends on the steps.
         self.launches.iter_mut().for_each(|launch| *launch = None);
@@ -258,24 +270,10 @@ impl PlanEngine for CudaEngine {
             x_bytes: launch.program.x_bytes as i32,
             scratch: launch.scratch as i32,
         };
-        let config = LaunchConfig {
-            grid_dim: (launch.grid as u32, 1, 1),
-            block_dim: (CONSUMERS as u32 + 64, 1, 1),
-            shared_mem_bytes: launch.shared_bytes as u32,
-        };
-        let mut arguments = self.gpu.stream.launch_builder(&launch.function);
-        arguments.arg(&plan);
+        let shape = (launch.grid, CONSUMERS + 64, launch.shared_bytes);
         // SAFETY: every address in `plan` is that of a buffer which outlives the launch, as large as the kernel assumes. All
         // blocks run at once, which their barrier needs: as a cluster, or because no more are started than fit.
-        let started = unsafe {
-            if self.packed.cluster > 0 {
-                arguments.launch(config)
-            } else {
-                arguments.launch_cooperative(config)
-            }
-        };
-        started.map_err(failed("starting a plan"))?;
-        self.gpu.synchronize()?;
+        unsafe { self.machine.run(&launch.kernel, &plan, shape, self.packed.cluster > 0)? };
         samples.copy_from_slice(&launch.samples.slice()[..samples.len()]);
         Ok(())
     }

@@ -2,9 +2,10 @@
 
 use super::layers::{Input, Kind, Layer, Layers, Shortcut};
 use super::layout::{ENTRIES, Phase, Source, magic};
+use super::machine::Machine;
 use super::pack::{Cut, Form, pack_item};
 use crate::PolicyFailure;
-use crate::cuda::{Buffer, Gpu};
+use crate::cuda::{Buffer, Place};
 use crate::engine::HostNetwork;
 
 /// Blocks of a cluster, and how many bytes of weights they stream fast enough for a barrier among few to be worth more than
@@ -46,12 +47,13 @@ pub(super) struct Program {
 impl Packed {
     /// # Errors
     /// When the network has a shape that the kernel does not take, or the device fails.
-    pub fn new(gpu: &Gpu, network: &HostNetwork, form: Form) -> Result<Self, PolicyFailure> {
+    pub fn new(machine: &Machine, network: &HostNetwork, form: Form) -> Result<Self, PolicyFailure> {
+        let place = machine.place();
         let layers = Layers::new(&network.config, network.predicted, network.action_dim);
         let groups = network.config.n_groups;
         let bytes = network.list.count() * form.parts * form.tile_bytes / 256;
-        let cluster = if bytes <= CLUSTER_BYTES { CLUSTER } else { 0 };
-        let blocks = if cluster > 0 { cluster } else { gpu.multiprocessors };
+        let cluster = if machine.clusters(bytes <= CLUSTER_BYTES) { CLUSTER } else { 0 };
+        let blocks = if cluster > 0 { cluster } else { machine.multiprocessors() };
         let cuts: Vec<Cut> = layers
             .layers
             .iter()
@@ -63,12 +65,12 @@ impl Packed {
         for part in &packed {
             offsets.push(offsets[offsets.len() - 1] + part.len());
         }
-        let mut weights = Buffer::zeroed(gpu, offsets[packed.len()])?;
+        let mut weights = Buffer::zeroed(place, offsets[packed.len()])?;
         for (part, offset) in packed.iter().zip(&offsets) {
             weights.write_at(*offset, part)?;
         }
         let vector = |(parameter, values): (&crate::parameters::Parameter, &Vec<f32>)| {
-            Ok((parameter.name.clone(), Buffer::from_host(gpu, values)?))
+            Ok((parameter.name.clone(), Buffer::from_host(place, values)?))
         };
         let vectors = network.list.iter().zip(&network.values);
         let vectors = vectors.filter(|(parameter, _)| parameter.shape.len() == 1).map(vector);
@@ -93,7 +95,7 @@ impl Packed {
     }
 
     /// Phases for `batch` samples at once.
-    pub fn program(&self, gpu: &Gpu, batch: usize) -> Result<Program, PolicyFailure> {
+    pub fn program(&self, place: Place<'_>, batch: usize) -> Result<Program, PolicyFailure> {
         let columns = |layer: &Layer| batch * layer.positions() * layer.parities();
         // For every layer: its sums, those of the shortcut beside it, and its kept input.
         let sums: Vec<[Buffer<f32>; 3]> = self
@@ -105,7 +107,11 @@ impl Packed {
                 let sums = cut.splits * layer.channels[1] * columns(layer);
                 let shortcut = if layer.shortcut.is_some() { sums } else { 0 };
                 let kept = layer.channels[0] * batch * layer.length;
-                Ok([Buffer::zeroed(gpu, sums)?, Buffer::zeroed(gpu, shortcut)?, Buffer::zeroed(gpu, kept)?])
+                Ok([
+                    Buffer::zeroed(place, sums)?,
+                    Buffer::zeroed(place, shortcut)?,
+                    Buffer::zeroed(place, kept)?,
+                ])
             })
             .collect::<Result<_, PolicyFailure>>()?;
         let phases: Vec<Phase> = (0..self.cuts.len()).map(|index| self.phase(index, &sums)).collect();
@@ -115,7 +121,7 @@ impl Packed {
         };
         let x_parts = self.form.input_parts();
         Ok(Program {
-            phases: Buffer::from_host(gpu, &phases)?,
+            phases: Buffer::from_host(place, &phases)?,
             count: phases.len(),
             output: sums[last][0].at(0),
             output_splits: self.cuts[last].splits,

@@ -10,7 +10,7 @@ use crate::engine::cpu::reference;
 use crate::engine::{CLEAN, GraphEngine, Kept};
 use crate::{BetaCurve, DeviceChoice, Objective, SamplerConfig, ScheduleConfig, UnetConfig};
 
-fn network(down_dims: &[usize], action_dim: usize, cond_predict_scale: bool) -> HostNetwork {
+pub(super) fn network(down_dims: &[usize], action_dim: usize, cond_predict_scale: bool) -> HostNetwork {
     let config = UnetConfig {
         down_dims: down_dims.to_vec(),
         diffusion_step_embed_dim: 32,
@@ -240,6 +240,79 @@ fn on_gpu(network: &HostNetwork, precision: Precision) -> Option<CudaEngine> {
     }
 }
 
+/// For several samplers and batches, by one launch or by those of large batches.
+pub(super) fn plans_as_the_graph_does(
+    network: &HostNetwork,
+    engine: &mut CudaEngine,
+    samplers: &[SamplerConfig],
+    batches: &[usize],
+) {
+    let (precision, largest) = (engine.precision(), engine.largest_batch());
+    // Untrained networks far from the data: what trained ones are held to is room enough.
+    let bound = if precision == Precision::F32 { 1e-4 } else { precision.tolerance() };
+    let mut graph = GraphEngine::new(network.clone(), DeviceChoice::Cpu).unwrap();
+    for &sampler in samplers {
+        let steps = steps(sampler);
+        engine.set_steps(&steps).unwrap();
+        graph.set_steps(&steps).unwrap();
+        for &batch in batches.iter().filter(|batch| **batch <= largest) {
+            let sample = batch * 16 * network.action_dim;
+            let (conditions, noise) = (numbers(4, batch * 10), numbers(5, draws(&steps) * sample));
+            let (mut is, mut again, mut want) = (vec![9.0; sample], vec![8.0; sample], vec![0.0; sample]);
+            engine.plan(Asked::new(&conditions, &noise), &mut is).unwrap();
+            engine.plan(Asked::new(&conditions, &noise), &mut again).unwrap();
+            graph.plan(Asked::new(&conditions, &noise), &mut want).unwrap();
+            let error = largest_difference(&is, &want);
+            let dims = &network.config.down_dims;
+            eprintln!("{dims:?} {precision:?} {sampler:?} batch {batch}: largest error {error:.2e}");
+            assert!(error < bound, "{dims:?} {precision:?} {sampler:?} batch {batch}: {error}");
+            assert_eq!(is, again, "a plan made twice differs");
+        }
+    }
+}
+
+/// Clean by the first sampler, and as noisy as each step has it by the second.
+pub(super) fn keeps_rows_as_the_graph_does(
+    network: &HostNetwork,
+    engine: &mut CudaEngine,
+    samplers: [SamplerConfig; 2],
+    batches: &[usize],
+) {
+    let (precision, largest) = (engine.precision(), engine.largest_batch());
+    let bound = if precision == Precision::F32 { 1e-4 } else { precision.tolerance() };
+    let mut graph = GraphEngine::new(network.clone(), DeviceChoice::Cpu).unwrap();
+    for (sampler, clean) in samplers.into_iter().zip([true, false]) {
+        let mut steps = steps(sampler);
+        if clean {
+            steps.iter_mut().for_each(|step| step.kept = CLEAN);
+        }
+        engine.set_steps(&steps).unwrap();
+        graph.set_steps(&steps).unwrap();
+        for &batch in batches.iter().filter(|batch| **batch <= largest) {
+            let sample = batch * 32;
+            let (conditions, noise) = (numbers(4, batch * 10), numbers(5, draws(&steps) * sample));
+            let clean = numbers(6, sample);
+            // From none of some to all of others.
+            let rows: Vec<_> = (0..batch).map(|b| b % 3..b % 3 + (5 * b + 4) % 14).collect();
+            let asked =
+                Asked { kept: Kept { rows: &rows, clean: &clean }, ..Asked::new(&conditions, &noise) };
+            let [mut is, mut free, mut again, mut want] = [0.0; 4].map(|zero| vec![zero; sample]);
+            engine.plan(Asked::new(&conditions, &noise), &mut free).unwrap();
+            engine.plan(asked, &mut is).unwrap();
+            graph.plan(asked, &mut want).unwrap();
+            let error = largest_difference(&is, &want);
+            eprintln!("{precision:?} {sampler:?} batch {batch}, rows kept: largest error {error:.2e}");
+            assert!(error < bound, "{precision:?} {sampler:?} batch {batch}: {error}");
+            for numbers in asked.kept.numbers(2) {
+                assert_eq!(is[numbers.clone()], clean[numbers]);
+            }
+            // What was kept is forgotten.
+            engine.plan(Asked::new(&conditions, &noise), &mut again).unwrap();
+            assert_eq!(again, free);
+        }
+    }
+}
+
 #[test]
 fn the_kernel_plans_as_the_graph_does() {
     for (dims, action_dim, scale) in [
@@ -250,32 +323,9 @@ fn the_kernel_plans_as_the_graph_does() {
     ] {
         let network = network(dims, action_dim, scale);
         for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
-            // Untrained networks far from the data: what trained ones are held to is room enough.
-            let bound = if precision == Precision::F32 { 1e-4 } else { precision.tolerance() };
             let Some(mut engine) = on_gpu(&network, precision) else { return };
-            let mut graph = GraphEngine::new(network.clone(), DeviceChoice::Cpu).unwrap();
-            for sampler in [SamplerConfig::ddim(1), SamplerConfig::ddim(10), SamplerConfig::ddpm(5)] {
-                let steps = steps(sampler);
-                let draws = 1 + steps.iter().filter(|step| step.deviation > 0.0).count();
-                engine.set_steps(&steps).unwrap();
-                graph.set_steps(&steps).unwrap();
-                for batch in [1, 2, 7, 64] {
-                    if batch > engine.largest_batch() {
-                        continue;
-                    }
-                    let sample = batch * 16 * action_dim;
-                    let (conditions, noise) = (numbers(4, batch * 10), numbers(5, draws * sample));
-                    let (mut is, mut again, mut want) =
-                        (vec![9.0; sample], vec![8.0; sample], vec![0.0; sample]);
-                    engine.plan(Asked::new(&conditions, &noise), &mut is).unwrap();
-                    engine.plan(Asked::new(&conditions, &noise), &mut again).unwrap();
-                    graph.plan(Asked::new(&conditions, &noise), &mut want).unwrap();
-                    let error = largest_difference(&is, &want);
-                    eprintln!("{dims:?} {precision:?} {sampler:?} batch {batch}: largest error {error:.2e}");
-                    assert!(error < bound, "{dims:?} {precision:?} {sampler:?} batch {batch}: {error}");
-                    assert_eq!(is, again, "a plan made twice differs");
-                }
-            }
+            let samplers = [SamplerConfig::ddim(1), SamplerConfig::ddim(10), SamplerConfig::ddpm(5)];
+            plans_as_the_graph_does(&network, &mut engine, &samplers, &[1, 2, 7, 64]);
         }
     }
 }
@@ -284,42 +334,9 @@ fn the_kernel_plans_as_the_graph_does() {
 fn the_kernel_keeps_rows_as_the_graph_does() {
     let network = network(&[64, 128, 256], 2, true);
     for precision in [Precision::F32, Precision::Bf16] {
-        let bound = if precision == Precision::F32 { 1e-4 } else { precision.tolerance() };
         let Some(mut engine) = on_gpu(&network, precision) else { return };
-        let mut graph = GraphEngine::new(network.clone(), DeviceChoice::Cpu).unwrap();
-        for (sampler, clean) in [(SamplerConfig::ddim(10), true), (SamplerConfig::ddpm(5), false)] {
-            let mut steps = steps(sampler);
-            if clean {
-                steps.iter_mut().for_each(|step| step.kept = CLEAN);
-            }
-            engine.set_steps(&steps).unwrap();
-            graph.set_steps(&steps).unwrap();
-            for batch in [1, 2, 7, 64] {
-                if batch > engine.largest_batch() {
-                    continue;
-                }
-                let sample = batch * 32;
-                let (conditions, noise) = (numbers(4, batch * 10), numbers(5, draws(&steps) * sample));
-                let clean = numbers(6, sample);
-                // From none of some to all of others.
-                let rows: Vec<_> = (0..batch).map(|b| b % 3..b % 3 + (5 * b + 4) % 14).collect();
-                let asked =
-                    Asked { kept: Kept { rows: &rows, clean: &clean }, ..Asked::new(&conditions, &noise) };
-                let [mut is, mut free, mut again, mut want] = [0.0; 4].map(|zero| vec![zero; sample]);
-                engine.plan(Asked::new(&conditions, &noise), &mut free).unwrap();
-                engine.plan(asked, &mut is).unwrap();
-                graph.plan(asked, &mut want).unwrap();
-                let error = largest_difference(&is, &want);
-                eprintln!("{precision:?} {sampler:?} batch {batch}: largest error {error:.2e}");
-                assert!(error < bound, "{precision:?} {sampler:?} batch {batch}: {error}");
-                for numbers in asked.kept.numbers(2) {
-                    assert_eq!(is[numbers.clone()], clean[numbers]);
-                }
-                // What was kept is forgotten.
-                engine.plan(Asked::new(&conditions, &noise), &mut again).unwrap();
-                assert_eq!(again, free);
-            }
-        }
+        let samplers = [SamplerConfig::ddim(10), SamplerConfig::ddpm(5)];
+        keeps_rows_as_the_graph_does(&network, &mut engine, samplers, &[1, 2, 7, 64]);
     }
 }
 

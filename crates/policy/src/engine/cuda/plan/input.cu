@@ -57,13 +57,6 @@ struct Ready {
 enum { BIAS, SHORTCUT_BIAS, GAMMA, BETA, STEP_SCALE, STEP_SHIFT, SCALE, SHIFT, CHANNEL_NUMBERS };
 constexpr int OF_EACH = ROUNDS * CONSUMERS;
 
-__device__ __forceinline__ void fetch(u32 to, const float* from, bool present, float otherwise) {
-    if (present)
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from));
-    else
-        asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(otherwise));
-}
-
 __device__ __forceinline__ void prepare(const Plan& plan, const Phase& phase, int step, int item, u16* x, u32 x_address,
                                         int* offsets, u32 numbers, Ready& ready) {
     int range = phase.range, length = phase.length, pitch = range + 8, rows = length + 4;
@@ -173,7 +166,7 @@ __device__ __forceinline__ void load_input(const Plan& plan, const Phase& phase,
         load_parts(parts + 4, from + skip, two ? ready.splits : ready.splits - 4, stride);
         load_parts(shortcuts, along, ready.shortcut_splits, stride);
         load_parts(shortcuts + 4, along + skip, two ? ready.shortcut_splits : ready.shortcut_splits - 4, stride);
-        if (r == 0) asm volatile("cp.async.wait_all;" ::: "memory");
+        if (r == 0) wait_for_fetched();
 #pragma unroll
         for (int i = r; i <= other; i++) {
             const float* own = numbers + i * CONSUMERS + threadIdx.x;

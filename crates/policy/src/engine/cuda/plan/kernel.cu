@@ -22,11 +22,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             barrier_init(ring.empty + 8 * i, WARPS);
         }
         barrier_init(all_blocks, CLUSTER ? CLUSTER : 1);
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        barriers_ready();
     }
     __syncthreads();
 #if CLUSTER
-    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+    cluster_sync();
 #endif
 
     if (threadIdx.x >= CONSUMERS + 32) {
@@ -37,13 +37,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (threadIdx.x % 32 != 0) return;
         Ring last = ring;
         bool begun = false;
-        u64 policy;
-#if CLUSTER
-        asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
-#else
-        // More weights than the cache holds come by once a step: they must not drive out what passes between layers.
-        asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-#endif
+        u64 policy = weights_policy();
         for (int step = 0; step < plan.step_count; step++)
             for (int p = 0; p < plan.phase_count; p++) {
                 const unsigned char* weights = phases[p].weights;
@@ -113,8 +107,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     // The next plan counts from zero again: the last block to come here clears the count.
     consumers_sync();
     if (threadIdx.x == 0) {
-        u32 left;
-        asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(left) : "l"(plan.arrived + 1) : "memory");
+        u32 left = leave(plan.arrived + 1);
         if (left == gridDim.x - 1) {
             plan.arrived[0] = 0;
             plan.arrived[1] = 0;

@@ -1,4 +1,4 @@
-// What the machine offers: barriers, copies, the ring of weights, loads, and tensor cores.
+// What the machine offers: barriers, copies, the ring of weights, and tensor cores. On a CPU `emulated.cpp` stands in for it.
 
 // Kept in a register: the compiler would compute it again wherever it is used.
 __device__ __forceinline__ u32 shared_address(const void* pointer) {
@@ -94,52 +94,10 @@ __device__ __forceinline__ void speak(u32* arrived, u32 all_blocks, u32 turns) {
     }
 }
 
-// Past the first-level cache, which knows nothing of what other blocks have written.
-__device__ __forceinline__ float4 load4(const float* from) { return __ldcg((const float4*)from); }
-__device__ __forceinline__ float load1(const float* from) { return __ldcg(from); }
-
-// Asks for the first four of `count` parts, `stride` apart, and waits for none; those that are not there are zero.
-// Branches, not conditions on each load: of these the compiler has too few, and would wait for one part before it asks
-// for the next.
-__device__ __forceinline__ void load_parts(float4* parts, const float* from, int count, long long stride) {
-    parts[0] = parts[1] = parts[2] = parts[3] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (count >= 4) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) parts[i] = load4(from + i * stride);
-    } else if (count >= 2) {
-        parts[0] = load4(from);
-        parts[1] = load4(from + stride);
-        if (count == 3) parts[2] = load4(from + 2 * stride);
-    } else if (count == 1)
-        parts[0] = load4(from);
-}
-
-__device__ __forceinline__ void add(float4& sum, float4 part) {
-    sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
-}
-
-// The parts from number `first` on.
-__device__ __forceinline__ void add_rest(float4& sum, const float* from, int first, int count, long long stride) {
-#pragma unroll 1
-    for (int s = first; s < count; s++) add(sum, load4(from + s * stride));
-}
-
-// n / d for n, d < 2^16, where `magic` is ceil(2^32 / d), or 0 for d = 1.
-__device__ __forceinline__ int divide(int n, u32 magic) { return magic ? __umulhi((u32)n, magic) : n; }
-
 __device__ __forceinline__ u16 to_bf16(float value) {
     u16 bits;
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
     return bits;
-}
-
-__device__ __forceinline__ float from_bf16(u16 bits) { return __uint_as_float((u32)bits << 16); }
-
-// x tanh(softplus(x)): with e = exp(x), x (e^2 + 2e) / (e^2 + 2e + 2).
-__device__ __forceinline__ float mish(float x) {
-    float e = __expf(fminf(x, 20.0f));
-    float n = e * (e + 2.0f);
-    return x * __fdividef(n, n + 2.0f);
 }
 
 __device__ __forceinline__ void multiply(float* sums, uint4 a, u32 b0, u32 b1) {
@@ -183,11 +141,40 @@ __device__ __forceinline__ void load_columns(u32* b, u32 address) {
                  : "=r"(b[0]), "=r"(b[1]), "=r"(b[2]), "=r"(b[3]) : "r"(address));
 }
 
-__device__ __forceinline__ void store_input(u16* x, int part_stride, int at, float value) {
-#pragma unroll
-    for (int part = 0; part < X_PARTS; part++) {
-        u16 bits = to_bf16(value);
-        x[part * part_stride + at] = bits;
-        value -= from_bf16(bits);
-    }
+// What was initialised can be waited for by other blocks' threads.
+__device__ __forceinline__ void barriers_ready() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// How long weights are worth keeping in the second-level cache.
+__device__ __forceinline__ u64 weights_policy() {
+    u64 policy;
+#if CLUSTER
+    asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+#else
+    // More weights than the cache holds come by once a step: they must not drive out what passes between layers.
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+#endif
+    return policy;
+}
+
+// Copies a number to shared memory, in its own time, or writes `otherwise`.
+__device__ __forceinline__ void fetch(u32 to, const float* from, bool present, float otherwise) {
+    if (present)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from));
+    else
+        asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(otherwise));
+}
+
+__device__ __forceinline__ void wait_for_fetched() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// How many blocks have left before.
+__device__ __forceinline__ u32 leave(u32* left_before) {
+    u32 left;
+    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(left) : "l"(left_before) : "memory");
+    return left;
 }

@@ -113,7 +113,8 @@ fn words_of<'a>(
     let values = &values[..values.len().min(room)];
     let answer = verdict.map_or(0, |verdict| {
         let reason = verdict.reason.map_or(0, |rule| 1 + rule as u64);
-        1 + verdict.state as u64 | reason << 8 | u64::from(verdict.command.is_some()) << 16
+        let sends = u64::from(verdict.command.is_some());
+        (1 + verdict.state as u64) | (reason << 8) | (sends << 16)
     });
     let command = verdict.and_then(|verdict| verdict.command).unwrap_or_default();
     let head = [kind, nanos(now), skew_secs.to_bits(), values.len() as u64, answer];
@@ -154,7 +155,7 @@ impl Frame<'_> {
 
     fn verdict<'a>(&self, command: Option<&'a [f64]>) -> Option<Verdict<'a>> {
         let state = (self.words[4] & 0xff).checked_sub(1)?;
-        let reason = (self.words[4] >> 8 & 0xff).checked_sub(1).map(|rule| Rule::ALL[rule as usize]);
+        let reason = ((self.words[4] >> 8) & 0xff).checked_sub(1).map(|rule| Rule::ALL[rule as usize]);
         Some(Verdict { state: STATES[state as usize], reason, command })
     }
 }

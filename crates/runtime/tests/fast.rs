@@ -66,32 +66,38 @@ fn a_plan_at_20_hz_is_commanded_at_200_hz_held_when_nobody_is_seen_and_stopped_a
 type Answer = (State, Option<&'static str>, Option<Vec<u64>>);
 
 /// What the guard was built from and told, and what it answered.
+#[derive(Default)]
+struct Shown {
+    config: Option<GuardConfig>,
+    inputs: Vec<(GuardInput<'static>, Option<Answer>)>,
+}
+
 #[derive(Clone, Default)]
-struct Witness(Arc<Mutex<(Option<GuardConfig>, Vec<(GuardInput<'static>, Option<Answer>)>)>>);
+struct Witness(Arc<Mutex<Shown>>);
 
 impl Witness {
     fn on_guard(&self) -> nudge_runtime::OnGuard {
         let shown = self.0.clone();
         Box::new(move |config| {
-            shown.lock().unwrap().0 = Some(config.clone());
+            shown.lock().unwrap().config = Some(config.clone());
             Box::new(move |input, verdict| {
-                shown.lock().unwrap().1.push((input.to_static(), verdict.map(answer)));
+                shown.lock().unwrap().inputs.push((input.to_static(), verdict.map(answer)));
             })
         })
     }
 
     /// A guard that is told the same answers the same, bit for bit.
     fn check(&self, commands: u64) {
-        let (config, shown) = &*self.0.lock().unwrap();
-        let mut guard = Guard::with(config.clone().unwrap());
+        let shown = self.0.lock().unwrap();
+        let mut guard = Guard::with(shown.config.clone().unwrap());
         let mut sent = 0;
-        for (index, (input, answered)) in shown.iter().enumerate() {
+        for (index, (input, answered)) in shown.inputs.iter().enumerate() {
             assert_eq!(guard.apply(input).map(answer), *answered, "input {index}");
             sent += u64::from(answered.as_ref().is_some_and(|(_, _, command)| command.is_some()));
         }
         // The thread may have gone on after the report.
         assert!(sent >= commands, "{sent} commands shown, {commands} sent");
-        assert!(shown.iter().any(|(input, _)| matches!(input, GuardInput::Release { .. })));
+        assert!(shown.inputs.iter().any(|(input, _)| matches!(input, GuardInput::Release { .. })));
     }
 }
 

@@ -23,6 +23,7 @@ unsafe impl<T: Send> Send for Buffer<T> {}
 impl<T: Copy> Buffer<T> {
     /// Zeroed memory; a length of 0 gives room for one number, so that every buffer has an address.
     pub fn zeroed<'a>(place: impl Into<Place<'a>>, len: usize) -> Result<Self, PolicyFailure> {
+        #[cfg_attr(not(test), expect(clippy::infallible_destructuring_match, reason = "tests know another"))]
         let gpu = match place.into() {
             Place::Gpu(gpu) => gpu,
             #[cfg(test)]
@@ -130,6 +131,7 @@ impl Mapped {
     /// Zeroed.
     pub fn zeroed<'a>(place: impl Into<Place<'a>>, len: usize) -> Result<Self, PolicyFailure> {
         let len = len.max(1);
+        #[cfg_attr(not(test), expect(clippy::infallible_destructuring_match, reason = "tests know another"))]
         let gpu = match place.into() {
             Place::Gpu(gpu) => gpu,
             #[cfg(test)]

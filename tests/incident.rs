@@ -107,7 +107,7 @@ fn an_incident_is_planned_again_to_the_bit_and_a_flipped_bit_is_found() {
     );
 
     // A call is two messages: the question and the answer.
-    assert!(messages("/rpc/describe") >= 2 && messages("/rpc/reset") == 2, "{info}");
+    assert!(messages("/rpc/describe") >= 2 && messages("/rpc/reset") >= 2, "{info}");
 
     let replayed = json_of(&["replay", run_file, "--checkpoint", checkpoint, "--json"]);
     assert_eq!(

@@ -78,38 +78,39 @@ impl StopPlan {
         let sign = if d + dd * dd.abs() / (2.0 * ddd_max) >= 0.0 { 1.0 } else { -1.0 };
         let (v, a) = (sign * d, sign * dd);
         let quickest = (ddd_max * v + a * a / 2.0).max(0.0).sqrt().min(dd_max);
-        let n1 = ((a + quickest) / ddd_max - ROUNDING).ceil().max(1.0);
-        let n3 = (quickest / ddd_max - ROUNDING).ceil().max(1.0);
+        let n1 = rounded_up((a + quickest) / ddd_max - ROUNDING).max(1.0);
+        let n3 = rounded_up(quickest / ddd_max - ROUNDING).max(1.0);
         if n1 + n3 + v.abs() / dd_max > MOST_TICKS {
             return None;
         }
-        // What rounding up makes too long is a tick shorter; what only takes the acceleration back has two slopes.
-        let back = (a.abs() / ddd_max).ceil() + 1.0;
-        let half = (back / 2.0).floor();
-        let tries = [
-            (n1, n3, 0.0),
-            (n1, n3 - 1.0, 0.0),
-            (n1 + 1.0, n3 - 1.0, 0.0),
-            (n1 + 2.0, n3 - 1.0, 0.0),
-            (half, back - half, 0.0),
-            (half + 1.0, back - half, 0.0),
-            (n1, n3, 1.0),
-            (n1 + 1.0, n3, 0.0),
-        ];
         let (dd_most, ddd_most) = (dd_max * (1.0 + ROUNDING), ddd_max * (1.0 + ROUNDING));
-        for (n1, n3, more) in tries {
+        let plan = |n1: f64, n3: f64, more: f64| {
             let change = v + a * (n1 - 1.0) / 2.0;
-            let n2 = (change.abs() / dd_max - (n1 + n3) / 2.0).ceil().max(0.0) + more;
+            let n2 = rounded_up(change.abs() / dd_max - (n1 + n3) / 2.0).max(0.0) + more;
             let braking = change / ((n1 + n3) / 2.0 + n2);
             let within = braking.abs() <= dd_most
                 && (braking + a).abs() <= n1 * ddd_most
                 && braking.abs() <= n3 * ddd_most;
-            if within && n1 >= 1.0 && n3 >= 1.0 {
+            (within && n1 >= 1.0 && n3 >= 1.0).then(|| {
                 let first = -sign * (braking + a) / n1;
-                return Some(Self { ticks: [n1, n2, n3], first, last: sign * braking / n3 });
-            }
-        }
-        None
+                Self { ticks: [n1, n2, n3], first, last: sign * braking / n3 }
+            })
+        };
+        // What rounding up makes too long is a tick shorter; what only takes the acceleration back has two slopes.
+        plan(n1, n3, 0.0).or_else(|| {
+            let back = rounded_up(a.abs() / ddd_max) + 1.0;
+            let half = (back / 2.0).floor();
+            let tries = [
+                (n1, n3 - 1.0, 0.0),
+                (n1 + 1.0, n3 - 1.0, 0.0),
+                (n1 + 2.0, n3 - 1.0, 0.0),
+                (half, back - half, 0.0),
+                (half + 1.0, back - half, 0.0),
+                (n1, n3, 1.0),
+                (n1 + 1.0, n3, 0.0),
+            ];
+            tries.into_iter().find_map(|(n1, n3, more)| plan(n1, n3, more))
+        })
     }
 
     /// The second difference of the next tick, when the present one is `dd`, and what is left of the plan.
@@ -142,8 +143,7 @@ impl StopPlan {
         let mut at = from;
         for (n, u) in [(self.ticks[0], self.first), (self.ticks[1], 0.0), (self.ticks[2], self.last)] {
             if n > 0.0 {
-                reach.run(at, u, n);
-                at = at.after(u, n);
+                at = reach.run(at, u, n);
             }
         }
         reach.end = at.p;
@@ -152,43 +152,49 @@ impl StopPlan {
 }
 
 impl Reach {
-    /// Takes in `n` ticks from `from` of the same third difference `u`.
-    fn run(&mut self, from: Motion, u: f64, n: f64) {
-        self.take(from.after(u, n));
-        // The first difference of tick k is a quadratic in k: greatest or smallest where the second one changes sign.
-        if u != 0.0 {
-            self.around(from, u, n, -from.dd / u - 0.5);
+    /// Takes in `n` ticks from `from` of the same third difference `u`; where they end.
+    fn run(&mut self, from: Motion, u: f64, n: f64) -> Motion {
+        let to = from.after(u, n);
+        self.take(to);
+        let (mut backwards, mut forwards) = (from.d < 0.0 || to.d < 0.0, from.d > 0.0 || to.d > 0.0);
+        // The first difference of tick k is the quadratic a k^2 + b k + c: greatest or smallest where its slope changes sign.
+        let (a, b, c) = (u / 2.0, from.dd + u / 2.0, from.d);
+        if (b > 0.0) != (b + u * n > 0.0) {
+            for at in around(from, u, n, -b / u).into_iter().flatten() {
+                self.take(at);
+                backwards |= at.d < 0.0;
+                forwards |= at.d > 0.0;
+            }
         }
         // The position turns where the first difference changes sign.
-        let (a, b, c) = (u / 2.0, from.dd + u / 2.0, from.d);
-        if a == 0.0 {
-            if b != 0.0 {
-                self.around(from, u, n, -c / b);
-            }
-            return;
-        }
-        let inside = b * b - 4.0 * a * c;
-        if inside >= 0.0 {
-            let q = -0.5 * (b + inside.sqrt().copysign(b));
-            self.around(from, u, n, q / a);
-            if q != 0.0 {
-                self.around(from, u, n, c / q);
+        if backwards && forwards {
+            let q = -0.5 * (b + (b * b - 4.0 * a * c).max(0.0).sqrt().copysign(b));
+            for k in [q / a, c / q] {
+                for at in around(from, u, n, k).into_iter().flatten() {
+                    self.take(at);
+                }
             }
         }
-    }
-
-    /// Takes in the ticks on both sides of `k`, if it lies within the run.
-    fn around(&mut self, from: Motion, u: f64, n: f64, k: f64) {
-        if k > 0.0 && k < n {
-            self.take(from.after(u, k.floor()));
-            self.take(from.after(u, k.ceil()));
-        }
+        to
     }
 
     fn take(&mut self, at: Motion) {
-        self.p = [self.p[0].min(at.p), self.p[1].max(at.p)];
-        self.d = [self.d[0].min(at.d), self.d[1].max(at.d)];
+        let [p, d] = [&mut self.p, &mut self.d];
+        (p[0], p[1]) = (if at.p < p[0] { at.p } else { p[0] }, if at.p > p[1] { at.p } else { p[1] });
+        (d[0], d[1]) = (if at.d < d[0] { at.d } else { d[0] }, if at.d > d[1] { at.d } else { d[1] });
     }
+}
+
+/// The ticks next to `k` on both sides, if it lies within `n` ticks from `from` of the same third difference `u`.
+fn around(from: Motion, u: f64, n: f64, k: f64) -> Option<[Motion; 2]> {
+    let before = k as i64 as f64;
+    (k > 0.0 && k < n).then(|| [from.after(u, before), from.after(u, before + 1.0)])
+}
+
+/// `ceil` of fewer ticks than 2^63, without the call that it is on processors that may lack the instruction.
+fn rounded_up(ticks: f64) -> f64 {
+    let towards_zero = ticks as i64 as f64;
+    if towards_zero < ticks { towards_zero + 1.0 } else { towards_zero }
 }
 
 #[cfg(test)]

@@ -13,12 +13,14 @@ use super::axis::{Acted, Axis, Step};
 use super::config::{AxisConfig, GuardConfig};
 use super::rules::Rule;
 use super::stop::{Motion, Reach, StopPlan};
-use super::tool::{Breaks, Tool};
+use super::tool::{Breaks, Judged, Tool};
 
 /// After so many periods without a command the robot stands still.
 const STILL_AFTER: u32 = 4;
-/// Halvings between what is wished and the way to rest, for the tool's sake.
-const HALVINGS: usize = 6;
+/// Steps of the search between the way to rest and what is wished, for the tool's sake, and what is near enough to the
+/// limit: a share of how far apart the two lie.
+const SEARCHES: usize = 4;
+const NEAR_ENOUGH: f64 = 1.0 / 32.0;
 
 /// The commands of one guard.
 #[derive(Clone, Debug)]
@@ -40,6 +42,7 @@ pub(super) struct Stream {
     tried: Vec<Step>,
     between: Vec<[f64; 2]>,
     tool_q: Vec<f64>,
+    bend: Bend,
     #[cfg(test)]
     off: Option<Rule>,
 }
@@ -114,6 +117,7 @@ impl Stream {
             tried: vec![rest; tool_axes],
             between: vec![[0.0; 2]; tool_axes],
             tool_q: vec![0.0; tool_axes],
+            bend: Bend::default(),
             #[cfg(test)]
             off: None,
         }
@@ -310,7 +314,7 @@ impl Stream {
             }
         }
         if let Some(tool) = &mut self.tool {
-            tool.stand(&self.command[tool.first_axis..][..tool.axes]);
+            tool.take(&self.command[tool.first_axis..][..tool.axes]);
         }
         acted
     }
@@ -334,7 +338,8 @@ impl Stream {
             }
             tool.judge(&self.tool_q, steps)
         };
-        let Err(broken) = judge(&self.steps[joints.clone()]) else { return };
+        let wish = judge(&self.steps[joints.clone()]);
+        let Some(broken) = wish.breaks else { return };
         acts(if broken == Breaks::Speed { Rule::ToolSpeed } else { Rule::ToolWorkspace });
         // The way to rest that lies behind the last command keeps the tool's limits; from it towards what is wished.
         let axes = &self.numbers[joints.clone()];
@@ -347,21 +352,55 @@ impl Stream {
             }
             *safe = step.motion.dd;
         }
-        let (mut lower, mut upper) = (0.0, 1.0);
-        for _ in 0..HALVINGS {
-            let share = (lower + upper) / 2.0;
+        let rest = judge(&self.steps[joints.clone()]);
+        let (below, above) = (rest.excess.min(0.0), wish.excess);
+        let mut bracket = [0.0, 1.0];
+        for _ in 0..SEARCHES {
+            let share = self.bend.share((-below / (above - below) - NEAR_ENOUGH / 2.0).max(0.0), bracket);
             let mut each = self.tried.iter_mut().zip(&self.between).zip(axes);
             let proven = each.all(|((step, [safe, wished]), number)| {
                 let found =
                     number.axis.as_ref().and_then(|axis| axis.step_of(safe + share * (wished - safe)));
                 found.map(|found| *step = found).is_some()
             });
-            if proven && judge(&self.tried).is_ok() {
-                lower = share;
-                self.steps[joints.clone()].copy_from_slice(&self.tried);
-            } else {
-                upper = share;
+            let judged = proven.then(|| judge(&self.tried));
+            if let Some(Judged { excess, .. }) = judged {
+                self.bend.fit(share, (excess - below) / (above - below));
             }
+            match judged.filter(|judged| judged.breaks.is_none()) {
+                Some(Judged { excess, .. }) => {
+                    bracket[0] = share;
+                    self.steps[joints.clone()].copy_from_slice(&self.tried);
+                    if -excess <= NEAR_ENOUGH * (above - below) {
+                        return;
+                    }
+                }
+                None => bracket[1] = share,
+            }
+        }
+    }
+}
+
+/// How what the tool is over its limit bends on the way from a share 0 of what is wished to all of it: taken from 0 to 1 as
+/// well, it is (1 - c) share + c share^2.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bend {
+    c: f64,
+}
+
+impl Bend {
+    /// The share within `bracket` that comes to `height`; its middle where the bend says nothing.
+    fn share(self, height: f64, [lower, upper]: [f64; 2]) -> f64 {
+        let slope = 1.0 - self.c;
+        let share = 2.0 * height / (slope + (slope * slope + 4.0 * self.c * height).max(0.0).sqrt());
+        if lower < share && share < upper { share } else { (lower + upper) / 2.0 }
+    }
+
+    /// It came to `height` at `share`.
+    fn fit(&mut self, share: f64, height: f64) {
+        let c = (share - height) / (share - share * share);
+        if c.is_finite() {
+            self.c = c.clamp(-0.9, 0.9);
         }
     }
 }

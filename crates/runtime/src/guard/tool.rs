@@ -109,6 +109,15 @@ pub(super) enum Breaks {
     Workspace,
 }
 
+/// What is known of a step's way to rest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Judged {
+    pub breaks: Option<Breaks>,
+    /// How far it is over the limit that it breaks most, m or m a tick; below 0 when it keeps all. It guides a search and
+    /// decides nothing.
+    pub excess: f64,
+}
+
 /// The tool as the guard follows it.
 #[derive(Clone, Debug)]
 pub(super) struct Tool {
@@ -124,6 +133,8 @@ pub(super) struct Tool {
     levers_m: Vec<f64>,
     /// Where it was commanded last.
     at: Vector3<f64>,
+    /// Where the steps lead that kept its limits when judged last.
+    allowed: Option<Vector3<f64>>,
     /// Of joint turns to the tip, a column a joint; and their axes' places while it is computed.
     jacobian: Vec<Vector3<f64>>,
 }
@@ -156,6 +167,7 @@ impl Tool {
             chain,
             levers_m,
             at: Vector3::zeros(),
+            allowed: None,
         }
     }
 
@@ -178,19 +190,35 @@ impl Tool {
     /// The stream stands at `q`.
     pub(super) fn stand(&mut self, q: &[f64]) {
         self.at = self.place(q);
+        self.allowed = None;
+    }
+
+    /// The stream takes the steps that were judged and allowed last, or where none were, to `q`.
+    pub(super) fn take(&mut self, q: &[f64]) {
+        match self.allowed.take() {
+            Some(at) => self.at = at,
+            None => self.stand(q),
+        }
     }
 
     /// Whether all `steps` of its joints, to positions `q`, and the ways to rest behind them keep the tool's limits.
-    pub(super) fn judge(&mut self, q: &[f64], steps: &[Step]) -> Result<(), Breaks> {
+    pub(super) fn judge(&mut self, q: &[f64], steps: &[Step]) -> Judged {
         let at = self.place(q);
-        // The greatest way of each joint from here on, and what the tool's place and Jacobian can bend by it.
-        let way = |step: &Step| (step.reach.p[1] - step.motion.p).max(step.motion.p - step.reach.p[0]);
+        // The greatest way of each joint from here on and most that it turns a tick, and what the tool's place and Jacobian
+        // can bend by them: those of joints before another by its lever, those behind it by their own.
         let (mut bends_m, mut turned) = (0.0, 0.0);
+        let (mut bends_a_tick_m, mut ticks_before, mut speed_before) = (0.0, 0.0, 0.0);
         for (step, lever) in steps.iter().zip(&self.levers_m) {
-            bends_m += lever * way(step) * (way(step) / 2.0 + turned);
-            turned += way(step);
+            let way = (step.reach.p[1] - step.motion.p).max(step.motion.p - step.reach.p[0]);
+            let speed = step.reach.d[1].max(-step.reach.d[0]);
+            bends_m += lever * way * (way / 2.0 + turned);
+            turned += way;
+            let ticks = way + speed;
+            bends_a_tick_m += lever * (speed * (ticks_before + ticks) + speed_before * ticks);
+            ticks_before += ticks;
+            speed_before += speed;
         }
-        let mut moves = Vector3::zeros();
+        let (mut moves, mut is_within, mut excess) = (Vector3::zeros(), true, f64::NEG_INFINITY);
         for axis in 0..3 {
             let (mut high, mut low) = (at[axis] + bends_m, at[axis] - bends_m);
             let (mut most, mut least) = (0.0_f64, 0.0_f64);
@@ -205,30 +233,21 @@ impl Tool {
             }
             moves[axis] = most.max(-least);
             // Outside, as a robot may be found, every way leads inwards.
-            let within =
-                high <= self.high[axis].max(self.at[axis]) && low >= self.low[axis].min(self.at[axis]);
-            if !within {
-                return Err(Breaks::Workspace);
-            }
+            let (highest, lowest) = (self.high[axis].max(self.at[axis]), self.low[axis].min(self.at[axis]));
+            is_within &= high <= highest && low >= lowest;
+            excess = excess.max(high - highest).max(lowest - low);
         }
-        if self.step_m.is_infinite() {
-            return Ok(());
+        let (now, ahead) = ((at - self.at).norm(), moves.norm() + bends_a_tick_m);
+        let is_slow = self.step_m.is_infinite() || (now <= self.step_m && ahead <= self.step_m);
+        let breaks = match (is_within, is_slow) {
+            (false, _) => Some(Breaks::Workspace),
+            (true, false) => Some(Breaks::Speed),
+            (true, true) => None,
+        };
+        if breaks.is_none() {
+            self.allowed = Some(at);
         }
-        let mut bends_a_tick_m = 0.0;
-        for (index, step) in steps.iter().enumerate() {
-            let speed = step.reach.d[1].max(-step.reach.d[0]);
-            let bend = |(other, moved): (usize, &Step)| {
-                let ticks = way(moved) + moved.reach.d[1].max(-moved.reach.d[0]);
-                self.levers_m[other.max(index)] * ticks
-            };
-            bends_a_tick_m += speed * steps.iter().enumerate().map(bend).sum::<f64>();
-        }
-        let now = (at - self.at).norm();
-        if now <= self.step_m && moves.norm() + bends_a_tick_m <= self.step_m {
-            Ok(())
-        } else {
-            Err(Breaks::Speed)
-        }
+        Judged { breaks, excess: excess.max(now.max(ahead) - self.step_m) }
     }
 }
 

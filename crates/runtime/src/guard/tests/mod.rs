@@ -1,5 +1,6 @@
 mod adversary;
 mod checker;
+mod tool;
 mod witness;
 
 use nudge_control::ActionMode;

@@ -77,25 +77,49 @@ struct Arm {
 
 const JOINTS: [f64; 7] = [0.1, -0.2, 0.3, -1.5, 0.0, 1.0, 0.5];
 
+const ROBOT: &str = r#"
+name = "arm"
+prefix = "arm"
+pace = "clock"
+control_hz = 100.0
+session = { robot = {}, controller = {} }
+observation = [{ name = "joints", shape = [7] }]
+[[action]]
+name = "joints"
+shape = [7]
+limits = { low = [-2, -2, -2, -2, -2, -2, -2], high = [2, 2, 2, 2, 2, 2, 2] }
+velocity = [2, 2, 2, 2, 2, 2, 2]
+measured_by = "joints"
+"#;
+
+/// With every limit that the guard knows.
+const EVERY_LIMIT: &str = r#"
+acceleration = [10, 10, 10, 10, 10, 10, 10]
+jerk = [1000, 1000, 1000, 1000, 1000, 1000, 1000]
+[tool]
+action = "joints"
+speed = 0.5
+low = [-0.7, -0.7, -0.1]
+high = [0.7, 0.7, 1.2]
+tip = { xyz = [0.0, 0.0, 0.1] }
+joints = [
+    { xyz = [0.0, 0.0, 0.3] },
+    { axis = [0.0, 1.0, 0.0] },
+    { xyz = [0.0, 0.0, 0.3] },
+    { axis = [0.0, 1.0, 0.0] },
+    { xyz = [0.0, 0.0, 0.3] },
+    { axis = [0.0, 1.0, 0.0] },
+    { xyz = [0.0, 0.0, 0.1] },
+]
+"#;
+
+fn guard(robot: &str) -> Guard {
+    Guard::new(&RobotFile::parse(robot).unwrap(), |name| (name == "joints").then_some(0))
+}
+
 impl Arm {
     fn new() -> Self {
-        let robot = RobotFile::parse(
-            r#"
-            name = "arm"
-            prefix = "arm"
-            pace = "clock"
-            control_hz = 100.0
-            session = { robot = {}, controller = {} }
-            observation = [{ name = "joints", shape = [7] }]
-            [[action]]
-            name = "joints"
-            shape = [7]
-            limits = { low = [-2, -2, -2, -2, -2, -2, -2], high = [2, 2, 2, 2, 2, 2, 2] }
-            velocity = [2, 2, 2, 2, 2, 2, 2]
-            measured_by = "joints"
-            "#,
-        );
-        let guard = Guard::new(&robot.unwrap(), |name| (name == "joints").then_some(0));
+        let guard = guard(ROBOT);
         let shape = Horizon { observed: 2, predicted: 512, executed: 500 };
         let mut horizon = RecedingHorizon::new(shape, 0, 0).unwrap();
         horizon.observe(Observation(JOINTS.to_vec()));
@@ -175,6 +199,23 @@ fn a_tick_allocates_nothing() {
     assert_eq!(counted(&mut Arm::new(), |arm| arm.tick(seen.pop().unwrap())), 0);
 }
 
+/// The whole guard while an arm is sent to and fro faster than its limits allow, a thousand ticks of it.
+#[test]
+fn the_whole_guard_allocates_nothing() {
+    let mut driven = (guard(&format!("{ROBOT}{EVERY_LIMIT}")), 0_u32);
+    let allocated = counted(&mut driven, |(guard, tick)| {
+        for _ in 0..1000 {
+            *tick += 1;
+            let wave = |joint: usize| 2.0 * (f64::from(*tick) * 0.01 + joint as f64).sin();
+            let proposed: [f64; 7] = std::array::from_fn(wave);
+            let now = Duration::from_millis(10) * *tick;
+            guard.observe(now, &proposed);
+            assert!(std::hint::black_box(guard.tick(now, Ok(&proposed))).command.is_some());
+        }
+    });
+    assert_eq!(allocated, 0);
+}
+
 /// Counted: 21, of which 15 are the chunk's actions. The engine itself allocates nothing; the others are conditions, noise,
 /// samples and lists.
 const PLAN_ALLOCATIONS: u64 = 22;
@@ -184,6 +225,8 @@ const PLAN_F32_INSTRUCTIONS: u64 = 9_470_000;
 const PLAN_BF16_INSTRUCTIONS: u64 = 10_720_000;
 /// Counted: 1,131.
 const TICK_INSTRUCTIONS: u64 = 1_250;
+/// Counted: 38,348, on average over a thousand ticks.
+const GUARD_INSTRUCTIONS: u64 = 42_200;
 
 #[test]
 fn a_plan_in_f32_takes_so_many_instructions() {
@@ -200,6 +243,12 @@ fn a_plan_in_bf16_takes_so_many_instructions() {
 #[test]
 fn a_tick_takes_so_many_instructions() {
     check_instructions("a tick", instructions("a_tick_allocates"), TICK_INSTRUCTIONS);
+}
+
+#[test]
+fn a_tick_of_the_whole_guard_takes_so_many_instructions() {
+    let counted = instructions("the_whole_guard_allocates").map(|thousand| thousand / 1000);
+    check_instructions("a tick of the whole guard", counted, GUARD_INSTRUCTIONS);
 }
 
 fn check_instructions(what: &str, counted: Option<u64>, most: u64) {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nudge_wire::{ATTACHMENT_LENGTH, Attachment, Gid, MessageType};
 use rand::RngCore;
 use zenoh::Wait;
-use zenoh::bytes::Encoding;
+use zenoh::bytes::{Encoding, ZBytes};
 use zenoh::pubsub::{Publisher, Subscriber};
 use zenoh::qos::{CongestionControl, Priority};
 use zenoh::query::{Query, QueryTarget, Queryable};
@@ -78,8 +78,8 @@ pub(crate) const STATUS: Stream = Stream { message: None, priority: Priority::Da
 /// A key that this end sends on; sequences count from 1.
 pub(crate) struct Outlet {
     publisher: Publisher<'static>,
-    /// What is shown of it to whom.
-    tap: Option<(WireTap, String)>,
+    tap: Option<WireTap>,
+    encoding: String,
     gid: Gid,
     sequence: AtomicI64,
 }
@@ -143,7 +143,7 @@ impl Bus {
     pub(crate) fn outlet_at(&self, key: String, stream: Stream) -> Result<Outlet, RuntimeError> {
         let encoding =
             stream.message.map_or(Encoding::from(JSON), |message| Encoding::from(CDR).with_schema(message));
-        let tap = self.tap.clone().map(|tap| (tap, encoding.to_string()));
+        let encoding_text = encoding.to_string();
         let publisher = self
             .session
             .declare_publisher(key.clone())
@@ -153,7 +153,13 @@ impl Bus {
             .express(stream.express)
             .wait()
             .map_err(|error| failed(format!("declaring that `{key}` is sent"), error.as_ref()))?;
-        Ok(Outlet { publisher, tap, gid: self.gid, sequence: AtomicI64::new(0) })
+        Ok(Outlet {
+            publisher,
+            tap: self.tap.clone(),
+            encoding: encoding_text,
+            gid: self.gid,
+            sequence: AtomicI64::new(0),
+        })
     }
 
     /// Listens to `name` of other processes; what has no good attachment or another type than `message` is counted and
@@ -234,7 +240,9 @@ impl Bus {
         let (gid, tap) = (self.gid, self.tap.clone());
         let hear = move |query: Query| {
             let question = Question { query, gid, tap: tap.clone() };
-            question.show();
+            let Question { query, tap, .. } = &question;
+            let (encoding, payload) = (query.encoding(), query.payload());
+            show_received(tap.as_ref(), query.key_expr(), encoding, payload, query.attachment());
             asked(question);
         };
         self.session
@@ -254,10 +262,7 @@ impl Bus {
     ) -> Result<Vec<Reply>, RuntimeError> {
         let key = self.key(name);
         let asks = attachment(1, self.gid);
-        if let Some(tap) = &self.tap {
-            let payload = payload.as_bytes();
-            tap(&OnWire { sent: true, key: &key, encoding: JSON, payload, attachment: Some(&asks) });
-        }
+        show_sent(self.tap.as_ref(), &key, JSON, payload.as_bytes(), &asks);
         let replies = self
             .session
             .get(key.clone())
@@ -299,24 +304,8 @@ impl Question {
     pub(crate) fn reply(&self, json: &str) {
         let attachment = attachment(1, self.gid);
         let key = self.query.key_expr();
-        if let Some(tap) = &self.tap {
-            let (key, payload) = (key.as_str(), json.as_bytes());
-            tap(&OnWire { sent: true, key, encoding: JSON, payload, attachment: Some(&attachment) });
-        }
+        show_sent(self.tap.as_ref(), key, JSON, json.as_bytes(), &attachment);
         drop(self.query.reply(key, json).encoding(JSON).attachment(attachment).wait());
-    }
-
-    fn show(&self) {
-        let Some(tap) = &self.tap else { return };
-        let attachment = self.query.attachment().map(|bytes| bytes.to_bytes());
-        let encoding = self.query.encoding().map_or_else(|| JSON.to_owned(), ToString::to_string);
-        tap(&OnWire {
-            sent: false,
-            key: self.query.key_expr().as_str(),
-            encoding: &encoding,
-            payload: &self.payload(),
-            attachment: attachment.as_deref(),
-        });
     }
 }
 
@@ -335,15 +324,8 @@ impl Outlet {
     /// Sends a part of what shares one sequence and one stamp.
     pub(crate) fn send_stamped(&self, sequence: i64, source_time_ns: i64, payload: Vec<u8>) -> bool {
         let attachment = Attachment { sequence, source_time_ns, gid: self.gid }.encode();
-        if let Some((tap, encoding)) = &self.tap {
-            tap(&OnWire {
-                sent: true,
-                key: self.publisher.key_expr().as_str(),
-                encoding,
-                payload: &payload,
-                attachment: Some(&attachment),
-            });
-        }
+        let tap = self.tap.as_ref();
+        show_sent(tap, self.publisher.key_expr(), &self.encoding, &payload, &attachment);
         self.publisher.put(payload).attachment(attachment).wait().is_ok()
     }
 
@@ -354,15 +336,30 @@ impl Outlet {
 }
 
 fn show(tap: Option<&WireTap>, sample: &Sample) {
+    let (encoding, payload) = (Some(sample.encoding()), Some(sample.payload()));
+    show_received(tap, sample.key_expr(), encoding, payload, sample.attachment());
+}
+
+fn show_received(
+    tap: Option<&WireTap>,
+    key: &str,
+    encoding: Option<&Encoding>,
+    payload: Option<&ZBytes>,
+    attachment: Option<&ZBytes>,
+) {
     let Some(tap) = tap else { return };
-    let attachment = sample.attachment().map(|bytes| bytes.to_bytes());
     tap(&OnWire {
         sent: false,
-        key: sample.key_expr().as_str(),
-        encoding: &sample.encoding().to_string(),
-        payload: &sample.payload().to_bytes(),
-        attachment: attachment.as_deref(),
+        key,
+        encoding: &encoding.map_or_else(|| JSON.to_owned(), ToString::to_string),
+        payload: &payload.map(ZBytes::to_bytes).unwrap_or_default(),
+        attachment: attachment.map(ZBytes::to_bytes).as_deref(),
     });
+}
+
+fn show_sent(tap: Option<&WireTap>, key: &str, encoding: &str, payload: &[u8], attachment: &[u8]) {
+    let Some(tap) = tap else { return };
+    tap(&OnWire { sent: true, key, encoding, payload, attachment: Some(attachment) });
 }
 
 /// A new identity for this process: the same on all its keys.

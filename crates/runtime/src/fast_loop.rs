@@ -16,9 +16,9 @@ use crate::counters::{Count, Counters};
 use crate::driver::SendCommand;
 use crate::events::Signals;
 use crate::fast_link::{Link, MOST_ACTIONS, Motion};
-use crate::guard::Missing;
+use crate::guard::{Guard, Missing};
 use crate::guard_ring::GuardShow;
-use crate::guard_watch::WatchedGuard;
+use crate::guard_watch::{GuardTap, WatchedGuard};
 use crate::realtime::{self, run_ahead};
 
 /// Before a deadline the thread stays awake: a sleeping one is woken late by about as much.
@@ -73,15 +73,15 @@ enum Task {
 impl FastLoop {
     /// `control_period_secs` is that of plans.
     pub(crate) fn new(
-        guard: WatchedGuard,
+        guard: Guard,
         link: Arc<Link>,
         signals: Arc<Signals>,
         (observed_dim, control_period_secs): (usize, f64),
     ) -> Self {
         let dim = link.dim;
         Self {
-            period: Duration::from_secs_f64(guard.guard().config().period_secs),
-            guard,
+            period: Duration::from_secs_f64(guard.config().period_secs),
+            guard: WatchedGuard::new(guard, None),
             signals,
             path: Interpolation::new(dim, MOST_ACTIONS, control_period_secs),
             task: Task::Nothing(Missing::FirstPlan),
@@ -103,6 +103,11 @@ impl FastLoop {
             actions: vec![0.0; MOST_ACTIONS * dim],
             link,
         }
+    }
+
+    /// Shows `tap` what the guard is told and answers.
+    pub(crate) fn shown_to(self, tap: Option<GuardTap>) -> Self {
+        Self { guard: self.guard.shown_to(tap), ..self }
     }
 
     /// One tick at `now`: the command, if there is one, is in the ring.

@@ -40,8 +40,7 @@ impl Bench {
         let config = GuardConfig::new(&robot, |_| Some(0));
         let link = Arc::new(Link::new(1, 1));
         let signals = Arc::new(Signals::new());
-        let fast =
-            FastLoop::new(WatchedGuard::new(Guard::with(config), None), link.clone(), signals, (1, 0.1));
+        let fast = FastLoop::new(Guard::with(config), link.clone(), signals, (1, 0.1));
         Self { fast, link, now: Duration::from_secs(1), sent: Vec::new() }
     }
 

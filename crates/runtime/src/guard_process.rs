@@ -22,7 +22,6 @@ use crate::fast_link::{Link, Motion};
 use crate::fast_loop::{FastLoop, FastThreads};
 use crate::gate::Gate;
 use crate::guard::{Guard, GuardConfig, HEARTBEAT_LOST, Rule, State};
-use crate::guard_watch::WatchedGuard;
 use crate::inbox::{CONTROLLER, ROBOT, listen_to_estop, listen_to_heartbeats};
 use crate::robot_file::{Endpoints, Message, Pace, RobotFile};
 use crate::robot_line::Line;
@@ -106,12 +105,7 @@ pub fn guard_robot(robot: RobotFile, mut options: GuardOptions) -> Result<GuardR
     };
     let dims = (numbers_of(needed), 1.0 / robot.control_hz);
     let link = Arc::new(Link::new(rules.axes.len(), dims.0));
-    let fast = FastLoop::new(
-        WatchedGuard::new(Guard::with(rules.clone()), None),
-        link.clone(),
-        signals.clone(),
-        dims,
-    );
+    let fast = FastLoop::new(Guard::with(rules.clone()), link.clone(), signals.clone(), dims);
     let threads = FastThreads::start(fast, send, outer.counters.clone(), None)?;
     let gate = Gate::fast(link.clone(), rules, threads);
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::RuntimeError;
 use crate::counters::{Count, Counters};
 use crate::fast_link::{MISSING, STATES, nanos};
 use crate::guard::{GuardConfig, GuardInput, Proposal, Rule, Verdict};
-use crate::guard_watch::{GuardTap, OnGuard};
+use crate::guard_watch::{GuardEvent, GuardTap, OnGuard};
 use crate::slot::Ring;
 
 /// Inputs that may wait: at 1 kHz more than a second of them.
@@ -38,7 +38,7 @@ pub(crate) struct GuardShow {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A tap for the guard's thread, which neither waits nor allocates: what there is no room for is counted.
+/// A tap for the guard's thread, which neither waits nor allocates: of what there is no room for, the number is shown.
 ///
 /// # Errors
 /// When the thread cannot be started.
@@ -52,7 +52,8 @@ pub(crate) fn show_elsewhere(
     let room = observed_dim.max(dim);
     let ring = Arc::new(Ring::new(INPUTS_WAITING, HEAD + room + dim));
     let end = Arc::<AtomicBool>::default();
-    let (filled, over, mut tap) = (ring.clone(), end.clone(), on_guard(config));
+    let lost = Arc::<AtomicU64>::default();
+    let (filled, missed, over, mut tap) = (ring.clone(), lost.clone(), end.clone(), on_guard(config));
     let show = move || {
         let mut words = vec![0; HEAD + room + dim];
         loop {
@@ -61,7 +62,11 @@ pub(crate) fn show_elsewhere(
             while filled.pop(&mut words) {
                 let frame = Frame { words: &words, room };
                 let command = frame.command(dim);
-                tap(&frame.input(), frame.verdict(command.as_deref()));
+                tap(GuardEvent::Told(&frame.input(), frame.verdict(command.as_deref())));
+            }
+            match missed.swap(0, Ordering::Relaxed) {
+                0 => {}
+                missed => tap(GuardEvent::Lost(missed)),
             }
             if last {
                 return;
@@ -71,9 +76,14 @@ pub(crate) fn show_elsewhere(
     };
     let spawned = std::thread::Builder::new().name("guard's log".into()).spawn(show);
     let thread = spawned.map_err(|problem| RuntimeError::Start { what: "the guard's log", problem })?;
-    let push = move |input: &GuardInput<'_>, verdict: Option<Verdict<'_>>| {
-        if !ring.push(words_of(input, verdict, room)) {
-            counters.add(Count::RecordDropped, 1);
+    let push = move |event: GuardEvent<'_>| {
+        let dropped = match event {
+            GuardEvent::Told(input, verdict) => u64::from(!ring.push(words_of(input, verdict, room))),
+            GuardEvent::Lost(events) => events,
+        };
+        if dropped > 0 {
+            lost.fetch_add(dropped, Ordering::Relaxed);
+            counters.add(Count::RecordDropped, dropped);
         }
     };
     Ok((Box::new(push), GuardShow { end, thread: Some(thread) }))
@@ -216,17 +226,50 @@ mod tests {
         let shown = Arc::<Mutex<Vec<String>>>::default();
         let seen = shown.clone();
         let on_guard: OnGuard = Box::new(move |_| {
-            Box::new(move |input, verdict| seen.lock().unwrap().push(text(input, verdict)))
+            Box::new(move |event| match event {
+                GuardEvent::Told(input, verdict) => seen.lock().unwrap().push(text(input, verdict)),
+                GuardEvent::Lost(_) => panic!("there was room"),
+            })
         });
         let config = GuardConfig::new(&RobotFile::parse(ROBOT).unwrap(), |_| None);
         let counters = Arc::new(Counters::default());
         let (mut tap, show) = show_elsewhere(on_guard, &config, 3, counters).unwrap();
         for (input, verdict) in &told {
-            tap(input, *verdict);
+            tap(GuardEvent::Told(input, *verdict));
         }
         drop(show);
         let expected: Vec<_> = told.iter().map(|(input, verdict)| text(input, *verdict)).collect();
         assert_eq!(*shown.lock().unwrap(), expected);
+    }
+
+    /// Whoever is shown hangs; when he looks again he hears how many he missed.
+    #[test]
+    fn what_there_was_no_room_for_is_told() {
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let told = Arc::<[AtomicU64; 2]>::default();
+        let heard = told.clone();
+        let on_guard: OnGuard = Box::new(move |_| {
+            Box::new(move |event| match event {
+                GuardEvent::Told(..) => {
+                    if heard[0].fetch_add(1, Ordering::Relaxed) == 0 {
+                        held.recv().unwrap();
+                    }
+                }
+                GuardEvent::Lost(events) => _ = heard[1].fetch_add(events, Ordering::Relaxed),
+            })
+        });
+        let config = GuardConfig::new(&RobotFile::parse(ROBOT).unwrap(), |_| None);
+        let counters = Arc::new(Counters::default());
+        let (mut tap, show) = show_elsewhere(on_guard, &config, 3, counters.clone()).unwrap();
+        let all = INPUTS_WAITING as u64 + 1000;
+        for tick in 0..all {
+            tap(GuardEvent::Told(&GuardInput::Heartbeat { now: Duration::from_millis(tick) }, None));
+        }
+        go_on.send(()).unwrap();
+        drop(show);
+        let [shown, lost] = [0, 1].map(|index: usize| told[index].load(Ordering::Relaxed));
+        assert!(shown + lost == all && (999..=1000).contains(&lost), "{shown} shown, {lost} lost of {all}");
+        assert_eq!(counters.get(Count::RecordDropped), lost);
     }
 
     fn text(input: &GuardInput<'_>, verdict: Option<Verdict<'_>>) -> String {

@@ -5,14 +5,23 @@ use std::time::Duration;
 
 use crate::guard::{Guard, GuardConfig, GuardInput, Missing, NotFresh, Proposal, Rule, Verdict};
 
+/// What happened at the guard.
+#[derive(Clone, Copy, Debug)]
+pub enum GuardEvent<'a> {
+    /// It was told something, and answered if it was a tick.
+    Told(&'a GuardInput<'a>, Option<Verdict<'a>>),
+    /// So many events were not handed over: whoever is shown them did not keep up.
+    Lost(u64),
+}
+
 /// Is shown what the guard is told, in its order, and what it answers to each tick. It must not wait: it is called on the
 /// control thread, or, where the guard has a thread of its own, on one that only shows.
-pub type GuardTap = Box<dyn FnMut(&GuardInput<'_>, Option<Verdict<'_>>) + Send>;
+pub type GuardTap = Box<dyn FnMut(GuardEvent<'_>) + Send>;
 
 /// Makes a tap of what the guard was built from.
 pub type OnGuard = Box<dyn FnOnce(&GuardConfig) -> GuardTap + Send>;
 
-/// A guard, and the tap that is shown all.
+/// A guard, and the tap that is shown all, if there is one.
 pub(crate) struct WatchedGuard {
     guard: Guard,
     tap: Option<GuardTap>,
@@ -21,6 +30,10 @@ pub(crate) struct WatchedGuard {
 impl WatchedGuard {
     pub(crate) fn new(guard: Guard, tap: Option<GuardTap>) -> Self {
         Self { guard, tap }
+    }
+
+    pub(crate) fn shown_to(self, tap: Option<GuardTap>) -> Self {
+        Self { tap, ..self }
     }
 
     pub(crate) fn reset(&mut self) {
@@ -70,7 +83,8 @@ impl WatchedGuard {
     pub(crate) fn tick(&mut self, now: Duration, proposed: Result<&[f64], Missing>) -> Verdict<'_> {
         let verdict = self.guard.tick(now, proposed);
         if let Some(tap) = &mut self.tap {
-            tap(&GuardInput::Tick { now, proposed: Proposal::from(proposed) }, Some(verdict));
+            let input = GuardInput::Tick { now, proposed: Proposal::from(proposed) };
+            tap(GuardEvent::Told(&input, Some(verdict)));
         }
         verdict
     }
@@ -81,7 +95,7 @@ impl WatchedGuard {
 
     fn show(&mut self, input: &GuardInput<'_>) {
         if let Some(tap) = &mut self.tap {
-            tap(input, None);
+            tap(GuardEvent::Told(input, None));
         }
     }
 }

@@ -79,7 +79,7 @@ pub use guard::{
 #[cfg(feature = "zenoh")]
 pub use guard_process::{GuardOptions, GuardReport, guard_robot};
 #[cfg(feature = "zenoh")]
-pub use guard_watch::{GuardTap, OnGuard};
+pub use guard_watch::{GuardEvent, GuardTap, OnGuard};
 #[cfg(feature = "zenoh")]
 pub use leader::{COMMAND_STALE, Leader};
 #[cfg(feature = "zenoh")]

@@ -22,7 +22,7 @@ use crate::fast_loop::{FastLoop, FastThreads};
 use crate::gate::Gate;
 use crate::guard::{Guard, GuardConfig};
 use crate::guard_ring::show_elsewhere;
-use crate::guard_watch::{OnGuard, WatchedGuard};
+use crate::guard_watch::OnGuard;
 use crate::handshake::meet_robot;
 use crate::inbox::{CONTROLLER, ROBOT, listen_to_estop, listen_to_heartbeats, listen_to_observations};
 use crate::planner::{Plan, PlannerThread, Samples};
@@ -311,7 +311,7 @@ fn gate(
     let show = on_guard.map(|make| show_elsewhere(make, &rules, dims.0, bus.counters.clone()));
     let (tap, show) = show.transpose()?.unzip();
     let link = Arc::new(Link::new(rules.axes.len(), dims.0));
-    let fast = FastLoop::new(WatchedGuard::new(guard, tap), link.clone(), signals.clone(), dims);
+    let fast = FastLoop::new(guard, link.clone(), signals.clone(), dims).shown_to(tap);
     let threads = FastThreads::start(fast, send, bus.counters.clone(), show)?;
     Ok((Gate::fast(link, rules, threads), None))
 }

@@ -11,7 +11,6 @@ use crate::events::Signals;
 use crate::fast_link::{Link, Motion};
 use crate::fast_loop::{FastLoop, FastThreads};
 use crate::guard::{Guard, GuardConfig};
-use crate::guard_watch::WatchedGuard;
 use crate::robot_file::RobotFile;
 use crate::timing::Quantiles;
 
@@ -39,8 +38,7 @@ pub fn time_guard_thread(robot: &RobotFile, duration: Duration) -> Result<TickTi
     let signals = Arc::new(Signals::new());
     let control_period = Duration::from_secs_f64(1.0 / robot.control_hz);
     let dims = (dim, control_period.as_secs_f64());
-    let fast =
-        FastLoop::new(WatchedGuard::new(Guard::with(config), None), link.clone(), signals.clone(), dims);
+    let fast = FastLoop::new(Guard::with(config), link.clone(), signals.clone(), dims);
     let sent = Arc::new(AtomicU64::new(0));
     let count = sent.clone();
     let send = Box::new(move |_: Option<i64>, _: &[f64]| {

@@ -6,7 +6,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nudge_runtime::{Guard, GuardConfig, GuardInput, ServeOptions, State};
+use nudge_runtime::{Guard, GuardConfig, GuardEvent, GuardInput, ServeOptions, State};
 
 use common::{Behaviour, RawRobot, Serving, count, fast_robot_file, free_endpoint, until};
 use serde_json::json;
@@ -80,8 +80,11 @@ impl Witness {
         let shown = self.0.clone();
         Box::new(move |config| {
             shown.lock().unwrap().config = Some(config.clone());
-            Box::new(move |input, verdict| {
-                shown.lock().unwrap().inputs.push((input.to_static(), verdict.map(answer)));
+            Box::new(move |event| match event {
+                GuardEvent::Told(input, verdict) => {
+                    shown.lock().unwrap().inputs.push((input.to_static(), verdict.map(answer)));
+                }
+                GuardEvent::Lost(events) => panic!("{events} were lost"),
             })
         })
     }

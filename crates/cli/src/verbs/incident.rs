@@ -16,7 +16,9 @@ use nudge_control::{
 use nudge_dataset::DatasetError;
 use nudge_dataset::mcap::{Direction, McapLog, WireMessage};
 use nudge_policy::{Continuation, SamplerConfig};
-use nudge_runtime::{GuardConfig, GuardInput, GuardTap, OnGuard, OnWire, Rule, State, Verdict, WireTap};
+use nudge_runtime::{
+    GuardConfig, GuardEvent, GuardInput, GuardTap, OnGuard, OnWire, Rule, State, Verdict, WireTap,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -293,9 +295,12 @@ impl Witness {
         Box::new(move |config: &GuardConfig| {
             let config = serde_json::to_value(config).unwrap_or_default();
             witness.hand_over(Entry::GuardConfig(as_bits(config), now_ns()));
-            let tap: GuardTap = Box::new(move |input: &GuardInput<'_>, verdict: Option<Verdict<'_>>| {
-                let record = GuardRecord { input: input.to_static(), verdict: verdict.map(Into::into) };
-                witness.hand_over(Entry::Guard(Box::new(record), now_ns()));
+            let tap: GuardTap = Box::new(move |event: GuardEvent<'_>| match event {
+                GuardEvent::Told(input, verdict) => {
+                    let record = GuardRecord { input: input.to_static(), verdict: verdict.map(Into::into) };
+                    witness.hand_over(Entry::Guard(Box::new(record), now_ns()));
+                }
+                GuardEvent::Lost(events) => _ = witness.lost.fetch_add(events, Ordering::Relaxed),
             });
             tap
         })

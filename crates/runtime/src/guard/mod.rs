@@ -235,10 +235,7 @@ impl Guard {
             (State::Run, Ok(action)) => Some(Wish::Follow(action)),
             _ => Some(Wish::Hold { anew: self.holds_anew }),
         };
-        let blind =
-            [Rule::ObservationStale, Rule::ObservationNotFinite, Rule::StampSkew, Rule::HeartbeatLost];
-        self.holds_anew =
-            !matches!(wish, Some(Wish::Hold { .. })) || reason.is_some_and(|rule| blind.contains(&rule));
+        self.holds_anew = !matches!(wish, Some(Wish::Hold { .. })) || reason.is_some_and(Rule::blinds);
         let measured = self.is_measured.then_some(self.measured.as_slice());
         let sends = wish.is_some_and(|wish| self.stream.step(now, wish, measured, |rule| self.log.act(rule)));
         if !sends {

@@ -78,6 +78,12 @@ rules! {
 }
 
 impl Rule {
+    /// Whether what is measured while it acts is not to be trusted.
+    pub fn blinds(self) -> bool {
+        use Rule::{HeartbeatLost, ObservationNotFinite, ObservationStale, StampSkew};
+        matches!(self, ObservationStale | ObservationNotFinite | StampSkew | HeartbeatLost)
+    }
+
     /// Whether observations before and after it do not belong together, so that history and plan must go.
     pub fn breaks_history(self) -> bool {
         use Rule::{EmergencyStop, HeartbeatLost, ObservationNotFinite, ObservationStale};

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// What was reached with so many demonstrations: low end of the interval, value, high end, each in 0..=1.
 #[derive(Clone, Copy)]
@@ -17,6 +18,8 @@ const SIZE: (u32, u32) = (640, 420);
 const SUCCESS: RGBColor = RGBColor(65, 105, 225);
 const SCORE: RGBColor = RGBColor(220, 120, 40);
 const FONT: &str = "sans-serif";
+/// Names of curves stand above the plot, where no point can be.
+const LEGEND_HEIGHT: i32 = 40;
 
 /// Score and success against the number of demonstrations, on a logarithmic axis, with 95 % intervals.
 ///
@@ -53,6 +56,7 @@ fn draw(
     area.fill(&WHITE).map_err(problem)?;
     let mut chart = ChartBuilder::on(area)
         .margin(16)
+        .margin_top(LEGEND_HEIGHT)
         .x_label_area_size(44)
         .y_label_area_size(52)
         .build_cartesian_2d(demonstrations.log_scale(), 0.0..1.0)
@@ -75,25 +79,24 @@ fn draw(
     // Numbers that were run, not those that a logarithmic axis would choose.
     for tick in &ticks {
         let (x, y) = chart.backend_coord(&(*tick, 0.0));
-        let centered = TextStyle::from((FONT, 14).into_font()).pos(plotters::style::text_anchor::Pos::new(
-            plotters::style::text_anchor::HPos::Center,
-            plotters::style::text_anchor::VPos::Top,
-        ));
+        let centered = text(HPos::Center, VPos::Top);
         area.draw_text(&format!("{tick:.0}"), &centered, (x, y + 6)).map_err(problem)?;
     }
-    for (name, colour, of) in [
-        ("score", SCORE, (|point: &Point| point.score) as fn(&Point) -> (f64, f64, f64)),
-        ("success", SUCCESS, |point: &Point| point.success),
+    for (left, name, colour, of) in [
+        (70, "score", SCORE, (|point: &Point| point.score) as fn(&Point) -> (f64, f64, f64)),
+        (170, "success", SUCCESS, |point: &Point| point.success),
     ] {
+        let y = LEGEND_HEIGHT / 2;
+        let line = PathElement::new([(left, y), (left + 20, y)], colour.stroke_width(2));
+        area.draw(&line).map_err(problem)?;
+        area.draw_text(name, &text(HPos::Left, VPos::Center), (left + 26, y)).map_err(problem)?;
         let at = |point: &Point| (point.demonstrations as f64, of(point));
         chart
             .draw_series(LineSeries::new(
                 points.iter().map(|point| (at(point).0, of(point).1)),
                 colour.stroke_width(2),
             ))
-            .map_err(problem)?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2)));
+            .map_err(problem)?;
         chart
             .draw_series(points.iter().map(|point| {
                 let (x, (low, value, high)) = at(point);
@@ -101,14 +104,11 @@ fn draw(
             }))
             .map_err(problem)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.9))
-        .border_style(RGBColor(200, 200, 200))
-        .label_font((FONT, 14))
-        .draw()
-        .map_err(problem)
+    Ok(())
+}
+
+fn text(horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
+    TextStyle::from((FONT, 14).into_font()).pos(Pos::new(horizontal, vertical))
 }
 
 #[cfg(test)]

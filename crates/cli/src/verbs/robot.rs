@@ -233,6 +233,10 @@ impl Summary {
             ]);
         }
         say!("{rows}");
+        if self.episodes == 0 {
+            say!("no episode was finished");
+            return;
+        }
         let Achieved { score, score_ci, success, success_ci } = self.achieved;
         say!(
             "score {score:.3} {score_ci}, success {success:.3} {success_ci} over {} episodes (95 % intervals)",

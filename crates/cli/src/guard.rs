@@ -41,6 +41,14 @@ pub struct GuardVerb {
     #[arg(long, value_name = "ENDPOINT")]
     connect: Option<String>,
 
+    /// The zenoh configuration towards the robot: this end is a controller there (see configs/zenoh)
+    #[arg(long, value_name = "FILE")]
+    zenoh: Option<PathBuf>,
+
+    /// The zenoh configuration towards the controller: this end is a robot there; by default that of the robot file's robot
+    #[arg(long, value_name = "FILE")]
+    listen_zenoh: Option<PathBuf>,
+
     /// End after so many seconds
     #[arg(long, value_name = "SECS", value_parser = value_parser!(u64).range(1..))]
     duration_secs: Option<u64>,
@@ -52,7 +60,11 @@ pub struct GuardVerb {
 
 impl GuardVerb {
     pub fn run(self) -> Result<ExitCode> {
-        let robot = RobotFile::load(&self.robot)?;
+        let mut robot = RobotFile::load(&self.robot)?;
+        if let Some(file) = self.zenoh {
+            robot.session.controller.secure_with(file);
+        }
+        robot.session.robot.config = self.listen_zenoh.or(robot.session.robot.config);
         let inner = self.prefix.clone().unwrap_or_else(|| format!("{}/guarded", robot.prefix));
         let ready =
             format!("guarding robot `{}` as `{inner}` at {}; Ctrl-C ends it", robot.prefix, self.listen);

@@ -196,7 +196,10 @@ pub fn guard_robot(robot: RobotFile, mut options: GuardOptions) -> Result<GuardR
 fn as_the_controller_sees_it(robot: &RobotFile, options: &mut GuardOptions) -> RobotFile {
     let mut guarded = robot.clone();
     guarded.prefix = options.prefix.take().unwrap_or_else(|| format!("{}/guarded", robot.prefix));
-    guarded.session.robot = Endpoints { listen: vec![options.listen.clone()], ..Endpoints::default() };
+    // Whom the robot does not let in, its guard does not either.
+    let config = robot.session.robot.config.clone();
+    guarded.session.robot =
+        Endpoints { listen: vec![options.listen.clone()], config, ..Endpoints::default() };
     guarded.protocol = Protocol::default();
     guarded.ros2 = None;
     guarded.observation.iter_mut().for_each(|feature| feature.message = Message::default());

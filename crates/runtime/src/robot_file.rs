@@ -81,6 +81,14 @@ pub struct Endpoints {
     pub mode: Option<SessionMode>,
 }
 
+impl Endpoints {
+    /// Leaves it to a zenoh configuration who may connect: it listens nowhere else, for that would be a door beside it.
+    pub fn secure_with(&mut self, config: PathBuf) {
+        self.config = Some(config);
+        self.listen.clear();
+    }
+}
+
 /// What an end is to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

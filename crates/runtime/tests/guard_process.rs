@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Behaviour, LONG, PREFIX, RawRobot, Serving, fast_robot_file, free_endpoint, until};
-use nudge_runtime::{GuardOptions, GuardReport, RobotFile, RuntimeError, guard_robot};
+use common::{
+    Behaviour, LONG, PREFIX, RawRobot, Serving, credentials, fast_robot_file, free_endpoint, secure_endpoint,
+    until,
+};
+use nudge_runtime::{GuardOptions, GuardReport, RobotFile, RuntimeError, ServeOptions, guard_robot};
 use serde_json::json;
 
 const TICK: Duration = Duration::from_millis(20);
@@ -44,6 +47,39 @@ impl Guarding {
     fn end(self) -> GuardReport {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap().unwrap()
+    }
+}
+
+#[test]
+fn a_guard_lets_in_whom_the_robot_would() {
+    for kind in ["lab", "plant"] {
+        let Some(folder) = credentials(kind) else { return };
+        let file = |user: &str| folder.path().join(kind).join(format!("{user}.json5"));
+        let mut robot = fast_robot_file(&secure_endpoint(kind));
+        robot.session.robot.config = Some(file("robot"));
+        robot.session.controller.secure_with(file("controller"));
+        let mut guarded = robot.clone();
+        guarded.prefix = format!("{PREFIX}/guarded");
+        guarded.session.controller.connect = vec![secure_endpoint(kind)];
+        let raw = RawRobot::open(&robot);
+        let guarding = Guarding::start(&robot, &guarded);
+
+        let mut stranger = guarded.clone();
+        stranger.session.controller.config = None;
+        let options = ServeOptions {
+            max_wait: Some(Duration::from_secs(1)),
+            duration: Some(Duration::from_secs(3)),
+            ..ServeOptions::default()
+        };
+        let serving = Serving::start_with(&stranger, &Behaviour::default(), options);
+        assert!(serving.thread.join().unwrap().is_err(), "{kind}: a stranger drives");
+        assert_eq!(raw.commands_heard(), 0, "{kind}");
+
+        let serving = Serving::start(&guarded, &Behaviour::default());
+        raw.reset(&json!({ "seed": 5, "episode": 0 }));
+        raw.observe_until([1.0, 0.0], TICK, "running", || raw.state() == "Run" && raw.commands_heard() > 100);
+        serving.end();
+        guarding.end();
     }
 }
 

@@ -10,21 +10,13 @@ use std::time::{Duration, Instant};
 
 use common::{
     Behaviour, LONG, PREFIX, Point, Serving, array, attachment, credentials, free_endpoint, robot_options,
-    until, zenoh_folder,
+    secure_endpoint, until, zenoh_folder,
 };
 use nudge_runtime::{RobotFile, simulated_robot};
 use zenoh::Wait;
 
 /// How long an end that cannot connect is given to find that out.
 const NO_CONNECTION: Duration = Duration::from_millis(1000);
-
-fn secure_endpoint(kind: &str) -> String {
-    let endpoint = free_endpoint();
-    match kind {
-        "plant" => endpoint.replace("tcp/127.0.0.1", "tls/localhost"),
-        _ => endpoint,
-    }
-}
 
 /// A session of its own at one end of `endpoint`.
 fn session(config: Option<&Path>, listen: bool, endpoint: &str) -> zenoh::Result<zenoh::Session> {
@@ -182,9 +174,8 @@ fn a_controller_with_its_credentials_drives_the_robot() {
         let Some(folder) = credentials(kind) else { return };
         let file = |user: &str| folder.path().join(kind).join(format!("{user}.json5"));
         let mut robot: RobotFile = common::robot_file("clock", 50.0, &secure_endpoint(kind));
-        robot.session.controller.listen.clear();
         robot.session.robot.config = Some(file("robot"));
-        robot.session.controller.config = Some(file("controller"));
+        robot.session.controller.secure_with(file("controller"));
         let serving = Serving::start(&robot, &Behaviour::default());
         let mut options = robot_options(1);
         options.max_wait = LONG;

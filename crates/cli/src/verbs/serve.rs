@@ -47,6 +47,8 @@ pub struct Serve {
     connect: Option<String>,
 
     /// The zenoh configuration of this end: user and password, certificates, access control (see configs/zenoh)
+    ///
+    /// Where the robot file says to listen is then passed over.
     #[arg(long, value_name = "FILE")]
     zenoh: Option<PathBuf>,
 
@@ -117,7 +119,9 @@ impl Serve {
                     self.policy.checkpoint.display()
                 );
             }
-            robot.session.controller.config = self.zenoh.clone().or(robot.session.controller.config);
+            if let Some(file) = &self.zenoh {
+                robot.session.controller.secure_with(file.clone());
+            }
             let keep = self.kept(&robot, &policy)?;
             let prefix = robot.prefix.clone();
             let options = ServeOptions {

@@ -445,6 +445,15 @@ pub fn zenoh_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/zenoh")
 }
 
+/// Where a robot of that `kind` of security is listened for.
+pub fn secure_endpoint(kind: &str) -> String {
+    let endpoint = free_endpoint();
+    match kind {
+        "plant" => endpoint.replace("tcp/127.0.0.1", "tls/localhost"),
+        _ => endpoint,
+    }
+}
+
 /// Users or certificates in a folder of their own; `None`, and a word about it, where there is no openssl.
 pub fn credentials(kind: &str) -> Option<tempfile::TempDir> {
     let openssl = Command::new("openssl").arg("version").stdout(Stdio::null()).status();

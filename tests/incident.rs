@@ -2,26 +2,18 @@
 //! again.
 #![cfg(feature = "zenoh")]
 
+mod running;
+
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use nudge_dataset::mcap::{McapLog, read_mcap};
+use running::{Running, free_port};
 use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NUDGE: &str = env!("CARGO_BIN_EXE_nudge");
-
-/// Ends with the test, whatever becomes of it.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 fn nudge(arguments: &[&str]) -> Output {
     Command::new(NUDGE).args(arguments).output().unwrap()
@@ -72,8 +64,7 @@ fn an_incident_is_planned_again_to_the_bit_and_a_flipped_bit_is_found() {
     let [run, flipped, set] = ["run.mcap", "flipped.mcap", "set"].map(|name| folder.path().join(name));
     let [run_file, flipped_file, set_dir] = [&run, &flipped, &set].map(|path| path.to_str().unwrap());
     let checkpoint = checkpoint.to_str().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let endpoint = format!("tcp/127.0.0.1:{port}");
+    let endpoint = format!("tcp/127.0.0.1:{}", free_port());
     let file = Path::new(ROOT).join("configs/robots/push_t_lockstep.toml");
     let file = file.to_str().unwrap();
     let robot = Command::new(NUDGE)

@@ -1,23 +1,16 @@
 //! What the README says of certificates, word for word but for the host: a robot that lets in who has one.
 #![cfg(all(feature = "zenoh", unix))]
 
-use std::net::TcpListener;
+mod running;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use running::{Running, free_port};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NUDGE: &str = env!("CARGO_BIN_EXE_nudge");
-
-/// Ends with the test, whatever becomes of it.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 #[test]
 fn a_controller_with_a_certificate_drives_the_shipped_robot() {
@@ -34,8 +27,7 @@ fn a_controller_with_a_certificate_drives_the_shipped_robot() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let endpoint = format!("tls/localhost:{port}");
+    let endpoint = format!("tls/localhost:{}", free_port());
     let start = |arguments: &[&str], user: &str| {
         let file = Path::new(ROOT).join("configs/robots/push_t_lockstep.toml");
         let started = Command::new(NUDGE)

@@ -1,11 +1,13 @@
 //! `nudge serve` drives a robot that others' libraries speak for: Python, eclipse-zenoh and rosbags.
 #![cfg(feature = "zenoh")]
 
-use std::net::TcpListener;
+mod running;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use running::{Running, free_port};
 use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -19,9 +21,6 @@ fn python() -> Option<PathBuf> {
         imports.is_ok_and(|output| output.status.success())
     })
 }
-
-/// Ends with the test, whatever becomes of it.
-struct Running(Child);
 
 impl Running {
     fn start(command: &mut Command) -> Self {
@@ -52,14 +51,6 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended, or it has to now.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 /// Lets the Python robot be driven; what it says of it, and what the controller does.
 fn drive(pace: &str, robot_file: &str) -> Option<(Value, Value)> {
     let checkpoint = Path::new(ROOT).join("checkpoints/push_t");
@@ -71,8 +62,7 @@ fn drive(pace: &str, robot_file: &str) -> Option<(Value, Value)> {
         println!("skipped: no Python with the packages of tests/python/requirements.txt (see the README)");
         return None;
     };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let endpoint = format!("tcp/127.0.0.1:{port}");
+    let endpoint = format!("tcp/127.0.0.1:{}", free_port());
     let script = Path::new(ROOT).join("tests/python/robot.py");
     let mut robot =
         Running::start(Command::new(python).arg(script).args(["--endpoint", &endpoint, "--pace", pace]));
@@ -139,8 +129,7 @@ fn the_robot_of_the_examples_is_driven_and_holds_when_commands_end() {
         println!("skipped: no Python with the packages of tests/python/requirements.txt (see the README)");
         return;
     };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let endpoint = format!("tcp/127.0.0.1:{port}");
+    let endpoint = format!("tcp/127.0.0.1:{}", free_port());
     let script = Path::new(ROOT).join("examples/python/robot.py");
     let mut robot = Running::start(Command::new(python).arg(script).arg(&endpoint));
     let mut lines = BufReader::new(robot.0.stdout.take().unwrap()).lines();

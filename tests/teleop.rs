@@ -1,10 +1,12 @@
 //! `nudge teleop` as people use it: keys in a terminal, and commands of another program's library.
 #![cfg(all(unix, feature = "zenoh"))]
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod running;
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use running::{Running, free_port};
 use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -158,16 +160,6 @@ fn without_a_terminal_the_keyboard_is_refused_and_the_bus_named() {
     assert!(!output.status.success() && error.contains("--bus"), "{error}");
 }
 
-/// Ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 #[test]
 fn a_script_drives_over_the_bus_within_limits() {
     let Some(python) = python("import zenoh") else {
@@ -177,8 +169,7 @@ fn a_script_drives_over_the_bus_within_limits() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("set");
     let out = out.to_str().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let endpoint = format!("tcp/127.0.0.1:{port}");
+    let endpoint = format!("tcp/127.0.0.1:{}", free_port());
     let _leader = Running(
         Command::new(python)
             .arg(Path::new(ROOT).join("examples/python/leader_arm.py"))

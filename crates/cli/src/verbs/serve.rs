@@ -56,8 +56,8 @@ pub struct Serve {
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 
-    /// Keep everything on the wire, every plan and every verdict of the guard in this MCAP file, for `nudge replay`; not the
-    /// verdicts of a guard that runs above the policy's rate
+    /// Keep everything on the wire, every plan and every verdict of the guard in this MCAP file, for `nudge replay`; of a
+    /// fleet not the verdicts
     #[arg(long, value_name = "FILE")]
     mcap: Option<PathBuf>,
 

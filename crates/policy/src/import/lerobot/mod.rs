@@ -124,6 +124,9 @@ pub(in crate::import) fn read(
             let control_hz = options.control_hz.ok_or(CONTROL_HZ)?;
             let (limits, from) = limits(&after, &action);
             notes.push(format!("the action's limits are {from}: a robot's own are in its configuration"));
+            notes.push(
+                "units are not known, and a robot that states its own refuses it: --config says them".into(),
+            );
             let observation = observed.iter().map(|(name, dim)| Feature::vector(name, *dim, "")).collect();
             let action = ActionFeature {
                 name: ACTION.into(),

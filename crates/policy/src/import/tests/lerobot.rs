@@ -25,7 +25,9 @@ fn a_folder_says_all_but_the_rate() {
     assert_eq!(manifest.action.unnormalise([-1.0, 1.0]).collect::<Vec<_>>(), [-1.0, 512.0]);
     let limits = &manifest.interface.action[0].limits;
     assert_eq!((&limits.low[..], &limits.high[..]), (&[-1.0, 0.0][..], &[3.0, 512.0][..]));
-    assert!(report.notes.iter().any(|note| note.contains("limits")), "{:?}", report.notes);
+    for unknown in ["limits", "units"] {
+        assert!(report.notes.iter().any(|note| note.contains(unknown)), "{:?}", report.notes);
+    }
     let values: Vec<Vec<f32>> = weights().into_iter().map(|(.., values)| values).collect();
     assert_eq!(stored.values, values);
 }

@@ -81,7 +81,7 @@ impl FastLoop {
         let dim = link.dim;
         Self {
             period: Duration::from_secs_f64(guard.config().period_secs),
-            guard: WatchedGuard::new(guard, None),
+            guard: WatchedGuard::new(guard),
             signals,
             path: Interpolation::new(dim, MOST_ACTIONS, control_period_secs),
             task: Task::Nothing(Missing::FirstPlan),

@@ -39,7 +39,7 @@ const RELEASE_WAIT: Duration = Duration::from_millis(100);
 
 impl Gate {
     pub(crate) fn inline(guard: Guard, tap: Option<GuardTap>) -> Self {
-        Self::Inline(Box::new(WatchedGuard::new(guard, tap)))
+        Self::Inline(Box::new(WatchedGuard::new(guard).shown_to(tap)))
     }
 
     pub(crate) fn fast(link: Arc<Link>, config: GuardConfig, threads: FastThreads) -> Self {

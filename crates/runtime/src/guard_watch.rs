@@ -28,8 +28,9 @@ pub(crate) struct WatchedGuard {
 }
 
 impl WatchedGuard {
-    pub(crate) fn new(guard: Guard, tap: Option<GuardTap>) -> Self {
-        Self { guard, tap }
+    /// Shown to nobody yet.
+    pub(crate) fn new(guard: Guard) -> Self {
+        Self { guard, tap: None }
     }
 
     pub(crate) fn shown_to(self, tap: Option<GuardTap>) -> Self {

@@ -18,9 +18,9 @@ use crate::verbs::checkpoint::Device;
 ///
 /// `guard` is the gate that every command leaves through, with limits on position and velocity; `guard_jerk` that with
 /// limits on acceleration and jerk too, `guard_tool` also with those of the tool. Two guards tick in turn on the same inputs
-/// and compute the same: `undisturbed` is the lesser time of the two, without what the machine interrupted one for. `tick` is all that a control step
-/// computes: the observation into the history, the plan's next action, and the guard. Bus and planner run beside it. With
-/// --hz the guard's own thread runs for --secs, and how late its ticks begin is told.
+/// and compute the same: `undisturbed` is the lesser time of the two, without what the machine interrupted one for. `tick`
+/// is all that a control step computes: the observation into the history, the plan's next action, and the guard. Bus and
+/// planner run beside it. With --hz the guard's own thread runs for --secs, and how late its ticks begin is told.
 #[derive(Args)]
 pub struct Tick {
     /// Ticks that are timed

@@ -4,7 +4,7 @@
 //! all limits; when none is found for what is wished, nor for less of it, the plan behind the last command is followed
 //! one tick. So every state that is ever reached has a way to rest within all limits, whatever is wished or missing.
 
-use super::stop::{Motion, Reach, StopPlan};
+use super::stop::{Brakes, Motion, Reach, StopPlan};
 
 /// Limits a tick: `d` bounds the first difference (velocity), `dd` the second (acceleration), `ddd` the third (jerk).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,19 +14,6 @@ pub(super) struct TickLimits {
     pub d: f64,
     pub dd: f64,
     pub ddd: f64,
-}
-
-impl TickLimits {
-    /// The nearest position to `p` that is gone to.
-    pub(super) fn nearest(&self, p: f64) -> f64 {
-        p.clamp(self.low + self.margin(), self.high - self.margin())
-    }
-
-    /// Leaves a little room, so that roundings on the way to rest do not lead over a limit.
-    fn margin(&self) -> f64 {
-        let scale = self.low.abs().max(self.high.abs());
-        (1e-9 * scale).min((self.high - self.low) / 4.0)
-    }
 }
 
 /// Why a command is not what was proposed.
@@ -50,7 +37,7 @@ impl Acted {
 }
 
 /// A motion and a way to rest from it within all limits.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Step {
     pub motion: Motion,
     pub stop: StopPlan,
@@ -60,7 +47,13 @@ pub(super) struct Step {
 /// One number of the stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
-    pub limits: TickLimits,
+    limits: TickLimits,
+    brakes: Brakes,
+    /// Between what it is sent, and how far within its limits: a little, so that roundings on the way to rest do not lead
+    /// over a limit.
+    low: f64,
+    high: f64,
+    margin: f64,
     motion: Motion,
     stop: StopPlan,
     /// The last proposals, newest first, while they move as this stream may.
@@ -75,7 +68,24 @@ const SEARCHES: usize = 8;
 
 impl Axis {
     pub(super) fn new(limits: TickLimits) -> Self {
-        Self { limits, motion: Motion::default(), stop: StopPlan::default(), targets: [0.0; 3], known: 0 }
+        let TickLimits { low, high, dd, ddd, .. } = limits;
+        let margin = (1e-9 * low.abs().max(high.abs())).min((high - low) / 4.0);
+        Self {
+            limits,
+            brakes: Brakes::new(dd, ddd),
+            low: low + margin,
+            high: high - margin,
+            margin,
+            motion: Motion::default(),
+            stop: StopPlan::default(),
+            targets: [0.0; 3],
+            known: 0,
+        }
+    }
+
+    /// The nearest position to `p` that is gone to.
+    pub(super) fn nearest(&self, p: f64) -> f64 {
+        p.clamp(self.low, self.high)
     }
 
     /// Begins a stream at rest at `p`.
@@ -114,7 +124,7 @@ impl Axis {
     /// The step that takes the stream to `proposed`, or as near as its limits allow.
     pub(super) fn follow(&mut self, proposed: f64) -> (Step, Acted) {
         let TickLimits { low, high, .. } = self.limits;
-        let target = self.limits.nearest(proposed);
+        let target = self.nearest(proposed);
         let on_it = self.is_on_the_way(target);
         let velocity = self.target_velocity(target);
         self.remember(target);
@@ -172,10 +182,9 @@ impl Axis {
         if !within(next.d, limits.d) || !within(next.dd, limits.dd) || !within(jerk, limits.ddd) {
             return None;
         }
-        let stop = StopPlan::new(next.d, next.dd, limits.dd, limits.ddd)?;
+        let stop = StopPlan::new(next.d, next.dd, &self.brakes)?;
         let reach = stop.reach(next);
-        let margin = limits.margin();
-        let (low, high) = (limits.low + margin, limits.high - margin);
+        let Self { low, high, margin, .. } = *self;
         // Outside of the limits, as a robot may be found, every way leads inwards.
         let above =
             if next.p > high { next.p <= self.motion.p && reach.d[1] <= margin } else { reach.p[1] <= high };
@@ -201,15 +210,24 @@ impl Axis {
         let beyond = |dd: f64| {
             let next = self.motion.stepped(dd);
             let relative = Motion { p: next.p - target, d: next.d - velocity, dd };
-            let plan = StopPlan::new(relative.d, relative.dd, self.limits.dd, self.limits.ddd);
+            let plan = StopPlan::new(relative.d, relative.dd, &self.brakes);
             plan.map_or(relative.p, |plan| plan.end(relative))
         };
-        let (mut low, mut high) = ((least, beyond(least)), (most, beyond(most)));
-        if high.1 <= 0.0 {
-            return most;
-        }
-        if low.1 >= 0.0 {
-            return least;
+        // Mostly all speed is wished for, the way that the target lies.
+        let ahead = target >= self.motion.p;
+        let (mut low, mut high) = ((least, f64::NEG_INFINITY), (most, f64::INFINITY));
+        for is_high in [ahead, !ahead] {
+            if is_high {
+                high.1 = beyond(most);
+                if high.1 <= 0.0 {
+                    return most;
+                }
+            } else {
+                low.1 = beyond(least);
+                if low.1 >= 0.0 {
+                    return least;
+                }
+            }
         }
         // Regula falsi, with the end that stays counted half (the Illinois rule).
         let mut side = 0;
@@ -234,7 +252,7 @@ impl Axis {
             }
         }
         // The side that does not overshoot.
-        if target >= self.motion.p { low.0 } else { high.0 }
+        if ahead { low.0 } else { high.0 }
     }
 
     /// Whether the stream is so near to the proposals, in position, velocity and acceleration, that three ticks within

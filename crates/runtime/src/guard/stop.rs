@@ -32,12 +32,34 @@ impl Motion {
 
     /// After `n` ticks of the same third difference `u`.
     fn after(self, u: f64, n: f64) -> Self {
-        let (once, twice) = (n * (n + 1.0) / 2.0, n * (n + 1.0) * (n + 2.0) / 6.0);
+        let once = n * (n + 1.0) * 0.5;
+        let twice = once * (n + 2.0) * (1.0 / 3.0);
         Self {
             p: self.p + n * self.d + once * self.dd + twice * u,
             d: self.d + n * self.dd + once * u,
             dd: self.dd + n * u,
         }
+    }
+
+    /// After `n` ticks without a third difference.
+    fn steadily_after(self, n: f64) -> Self {
+        let once = n * (n + 1.0) * 0.5;
+        Self { p: self.p + n * self.d + once * self.dd, d: self.d + n * self.dd, dd: self.dd }
+    }
+}
+
+/// How hard a stream may brake: what its second and third differences are at most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Brakes {
+    dd: f64,
+    ddd: f64,
+    per_dd: f64,
+    per_ddd: f64,
+}
+
+impl Brakes {
+    pub(super) fn new(dd: f64, ddd: f64) -> Self {
+        Self { dd, ddd, per_dd: 1.0 / dd, per_ddd: 1.0 / ddd }
     }
 }
 
@@ -50,12 +72,10 @@ pub(super) struct StopPlan {
 }
 
 /// What a plan comes by, its beginning included: smallest and greatest position and first difference.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Reach {
     pub p: [f64; 2],
     pub d: [f64; 2],
-    /// Where it rests.
-    pub end: f64,
 }
 
 /// Roundings that a plan made to touch a limit may be over it by, as a share of the limit.
@@ -64,30 +84,30 @@ const ROUNDING: f64 = 1e-12;
 const MOST_TICKS: f64 = 1e6;
 
 impl StopPlan {
-    /// A quick way to rest from first and second differences `d` and `dd`, with second differences up to `dd_max` and
-    /// third ones up to `ddd_max`.
+    /// A quick way to rest from first and second differences `d` and `dd`.
     ///
     /// The quickest way with a bounded jerk brakes harder, then as hard as it may, then less and less. Its durations,
     /// rounded up to ticks, leave one number free, the braking b, and the sum of all second differences must be -d:
     /// b = (d + dd (n1 - 1) / 2) / ((n1 + n3) / 2 + n2).
-    pub(super) fn new(d: f64, dd: f64, dd_max: f64, ddd_max: f64) -> Option<Self> {
+    pub(super) fn new(d: f64, dd: f64, brakes: &Brakes) -> Option<Self> {
         if d == 0.0 && dd == 0.0 {
             return Some(Self::default());
         }
+        let Brakes { dd: dd_max, ddd: ddd_max, per_dd, per_ddd } = *brakes;
         // Where the velocity would end if only the acceleration were taken back says which way to brake.
-        let sign = if d + dd * dd.abs() / (2.0 * ddd_max) >= 0.0 { 1.0 } else { -1.0 };
+        let sign = if d + dd * dd.abs() * 0.5 * per_ddd >= 0.0 { 1.0 } else { -1.0 };
         let (v, a) = (sign * d, sign * dd);
-        let quickest = (ddd_max * v + a * a / 2.0).max(0.0).sqrt().min(dd_max);
-        let n1 = rounded_up((a + quickest) / ddd_max - ROUNDING).max(1.0);
-        let n3 = rounded_up(quickest / ddd_max - ROUNDING).max(1.0);
-        if n1 + n3 + v.abs() / dd_max > MOST_TICKS {
+        let quickest = lesser(larger(ddd_max * v + a * a * 0.5, 0.0).sqrt(), dd_max);
+        let n1 = larger(rounded_up((a + quickest) * per_ddd - ROUNDING), 1.0);
+        let n3 = larger(rounded_up(quickest * per_ddd - ROUNDING), 1.0);
+        if n1 + n3 + v.abs() * per_dd > MOST_TICKS {
             return None;
         }
         let (dd_most, ddd_most) = (dd_max * (1.0 + ROUNDING), ddd_max * (1.0 + ROUNDING));
         let plan = |n1: f64, n3: f64, more: f64| {
-            let change = v + a * (n1 - 1.0) / 2.0;
-            let n2 = rounded_up(change.abs() / dd_max - (n1 + n3) / 2.0).max(0.0) + more;
-            let braking = change / ((n1 + n3) / 2.0 + n2);
+            let (change, slopes) = (v + a * (n1 - 1.0) * 0.5, (n1 + n3) * 0.5);
+            let n2 = larger(rounded_up(change.abs() * per_dd - slopes), 0.0) + more;
+            let braking = change / (slopes + n2);
             let within = braking.abs() <= dd_most
                 && (braking + a).abs() <= n1 * ddd_most
                 && braking.abs() <= n3 * ddd_most;
@@ -98,7 +118,7 @@ impl StopPlan {
         };
         // What rounding up makes too long is a tick shorter; what only takes the acceleration back has two slopes.
         plan(n1, n3, 0.0).or_else(|| {
-            let back = rounded_up(a.abs() / ddd_max) + 1.0;
+            let back = rounded_up(a.abs() * per_ddd) + 1.0;
             let half = (back / 2.0).floor();
             let tries = [
                 (n1, n3 - 1.0, 0.0),
@@ -133,62 +153,71 @@ impl StopPlan {
 
     /// Where it rests from `from`.
     pub(super) fn end(&self, from: Motion) -> f64 {
-        let [n1, n2, n3] = self.ticks;
-        from.after(self.first, n1).after(0.0, n2).after(self.last, n3).p
+        self.end_behind(from.after(self.first, self.ticks[0]))
+    }
+
+    /// Where it rests when its first run ends at `first`.
+    fn end_behind(&self, first: Motion) -> f64 {
+        first.steadily_after(self.ticks[1]).after(self.last, self.ticks[2]).p
     }
 
     /// What it comes by from `from`.
+    ///
+    /// Only in the first run does either turn: in the others the second difference keeps its sign and the first one comes
+    /// to 0, so both go one way.
     pub(super) fn reach(&self, from: Motion) -> Reach {
-        let mut reach = Reach { p: [from.p; 2], d: [from.d; 2], end: from.p };
-        let mut at = from;
-        for (n, u) in [(self.ticks[0], self.first), (self.ticks[1], 0.0), (self.ticks[2], self.last)] {
-            if n > 0.0 {
-                at = reach.run(at, u, n);
-            }
-        }
-        reach.end = at.p;
+        let n = self.ticks[0];
+        let first = from.after(self.first, n);
+        let mut reach = Reach { p: [from.p; 2], d: [from.d; 2] };
+        reach.take(first);
+        widen(&mut reach.p, self.end_behind(first));
+        widen(&mut reach.d, 0.0);
+        reach.turn(from, self.first, n);
         reach
     }
 }
 
 impl Reach {
-    /// Takes in `n` ticks from `from` of the same third difference `u`; where they end.
-    fn run(&mut self, from: Motion, u: f64, n: f64) -> Motion {
-        let to = from.after(u, n);
-        self.take(to);
-        let (mut backwards, mut forwards) = (from.d < 0.0 || to.d < 0.0, from.d > 0.0 || to.d > 0.0);
-        // The first difference of tick k is the quadratic a k^2 + b k + c: greatest or smallest where its slope changes sign.
-        let (a, b, c) = (u / 2.0, from.dd + u / 2.0, from.d);
-        if (b > 0.0) != (b + u * n > 0.0) {
-            for at in around(from, u, n, -b / u).into_iter().flatten() {
-                self.take(at);
-                backwards |= at.d < 0.0;
-                forwards |= at.d > 0.0;
-            }
+    /// Takes in where `n` ticks from `from` of the same third difference `u` turn. Their ends are in it.
+    fn turn(&mut self, from: Motion, u: f64, n: f64) {
+        // The first difference turns where the second changes sign.
+        if (from.dd > 0.0) != (from.dd + n * u > 0.0) {
+            self.take_within(from, u, n, -from.dd / u);
         }
-        // The position turns where the first difference changes sign.
-        if backwards && forwards {
-            let q = -0.5 * (b + (b * b - 4.0 * a * c).max(0.0).sqrt().copysign(b));
-            for k in [q / a, c / q] {
-                for at in around(from, u, n, k).into_iter().flatten() {
-                    self.take(at);
-                }
-            }
+        // The position turns where the first difference does: that of tick k is the quadratic u/2 k^2 + b k + d.
+        if self.d[0] < 0.0 && self.d[1] > 0.0 {
+            let b = from.dd + u / 2.0;
+            let q = -0.5 * (b + larger(b * b - 2.0 * u * from.d, 0.0).sqrt().copysign(b));
+            self.take_within(from, u, n, 2.0 * q / u);
+            self.take_within(from, u, n, from.d / q);
         }
-        to
+    }
+
+    /// Takes in the last tick that is not after `k` of them, if that lies between `from` and `n` ticks of the same third
+    /// difference `u` from there.
+    fn take_within(&mut self, from: Motion, u: f64, n: f64, k: f64) {
+        if k > 0.0 && k < n {
+            self.take(from.after(u, k as i64 as f64));
+        }
     }
 
     fn take(&mut self, at: Motion) {
-        let [p, d] = [&mut self.p, &mut self.d];
-        (p[0], p[1]) = (if at.p < p[0] { at.p } else { p[0] }, if at.p > p[1] { at.p } else { p[1] });
-        (d[0], d[1]) = (if at.d < d[0] { at.d } else { d[0] }, if at.d > d[1] { at.d } else { d[1] });
+        widen(&mut self.p, at.p);
+        widen(&mut self.d, at.d);
     }
 }
 
-/// The ticks next to `k` on both sides, if it lies within `n` ticks from `from` of the same third difference `u`.
-fn around(from: Motion, u: f64, n: f64, k: f64) -> Option<[Motion; 2]> {
-    let before = k as i64 as f64;
-    (k > 0.0 && k < n).then(|| [from.after(u, before), from.after(u, before + 1.0)])
+fn widen([least, most]: &mut [f64; 2], value: f64) {
+    (*least, *most) = (lesser(value, *least), larger(value, *most));
+}
+
+/// `min` and `max` of numbers of which none is NaN: an instruction each.
+pub(super) fn lesser(one: f64, other: f64) -> f64 {
+    if one < other { one } else { other }
+}
+
+pub(super) fn larger(one: f64, other: f64) -> f64 {
+    if one > other { one } else { other }
 }
 
 /// `ceil` of fewer ticks than 2^63, without the call that it is on processors that may lack the instruction.
@@ -214,9 +243,9 @@ mod tests {
             let dd_max = 10_f64.powf(2.0 * random());
             let ddd_max = dd_max * 10_f64.powf(-1.0 + 1.3 * random());
             let from = Motion { p: random(), d: dd_max * 20.0 * random() * random(), dd: dd_max * random() };
-            let plan = StopPlan::new(from.d, from.dd, dd_max, ddd_max).unwrap();
+            let plan = StopPlan::new(from.d, from.dd, &Brakes::new(dd_max, ddd_max)).unwrap();
             let reach = plan.reach(from);
-            let mut walked = Reach { p: [from.p; 2], d: [from.d; 2], end: from.p };
+            let mut walked = Reach { p: [from.p; 2], d: [from.d; 2] };
             let (mut at, mut left) = (from, plan);
             while !left.is_done() {
                 let (dd, rest) = left.next(at.dd);
@@ -231,7 +260,7 @@ mod tests {
             let near =
                 |a: [f64; 2], b: [f64; 2]| (a[0] - b[0]).abs() + (a[1] - b[1]).abs() < 1e-11 * (1.0 + scale);
             assert!(near(reach.p, walked.p) && near(reach.d, walked.d), "{from:?} {reach:?} {walked:?}");
-            assert!((reach.end - at.p).abs() < 1e-11 * (1.0 + scale));
+            assert!((plan.end(from) - at.p).abs() < 1e-11 * (1.0 + scale));
         }
         assert!(ticks > 100_000.0);
     }

@@ -12,7 +12,6 @@ use nudge_control::ActionMode;
 use super::axis::{Acted, Axis, Step};
 use super::config::{AxisConfig, GuardConfig};
 use super::rules::Rule;
-use super::stop::{Motion, Reach, StopPlan};
 use super::tool::{Breaks, Judged, Tool};
 
 /// After so many periods without a command the robot stands still.
@@ -98,11 +97,6 @@ impl Stream {
             })
         };
         let dim = config.axes.len();
-        let rest = Step {
-            motion: Motion::default(),
-            stop: StopPlan::default(),
-            reach: Reach { p: [0.0; 2], d: [0.0; 2], end: 0.0 },
-        };
         let tool_axes = config.tool.as_ref().map_or(0, |tool| tool.limits.axes());
         Self {
             numbers: config.axes.iter().map(number).collect(),
@@ -113,8 +107,8 @@ impl Stream {
             last_at: None,
             ever_sent: false,
             command: vec![0.0; dim],
-            steps: vec![rest; dim],
-            tried: vec![rest; tool_axes],
+            steps: vec![Step::default(); dim],
+            tried: vec![Step::default(); tool_axes],
             between: vec![[0.0; 2]; tool_axes],
             tool_q: vec![0.0; tool_axes],
             bend: Bend::default(),
@@ -128,14 +122,15 @@ impl Stream {
     pub(super) fn take_out(&mut self, rule: Rule) {
         self.off = Some(rule);
         for number in &mut self.numbers {
-            let mut limits = number.axis.as_mut().map(|axis| &mut axis.limits);
-            match (rule, &mut limits) {
-                (Rule::PositionLimit, Some(limits)) => (limits.low, limits.high) = (-1e3, 1e3),
-                (Rule::VelocityLimit, Some(limits)) => limits.d *= 1e3,
-                (Rule::AccelerationLimit, Some(limits)) => limits.dd *= 1e3,
-                (Rule::JerkLimit, Some(limits)) => limits.ddd = 2.0 * limits.dd,
+            let Some(mut limits) = number.config.tick_limits(self.period.as_secs_f64()) else { continue };
+            match rule {
+                Rule::PositionLimit => (limits.low, limits.high) = (-1e3, 1e3),
+                Rule::VelocityLimit => limits.d *= 1e3,
+                Rule::AccelerationLimit => limits.dd *= 1e3,
+                Rule::JerkLimit => limits.ddd = 2.0 * limits.dd,
                 _ => {}
             }
+            number.axis = Some(Axis::new(limits));
         }
         for plain in &mut self.plain {
             match rule {
@@ -306,53 +301,50 @@ impl Stream {
                 None => axis.brake(),
             };
         }
-        self.hold_tool(wish, starts, acts);
+        if starts {
+            self.stand_tool();
+        }
+        self.hold_tool(wish, acts);
         for (index, number) in self.numbers.iter_mut().enumerate() {
             if let Some(axis) = &mut number.axis {
                 axis.take(&self.steps[index]);
                 self.command[index] = axis.motion().p;
             }
         }
-        if let Some(tool) = &mut self.tool {
-            tool.take(&self.command[tool.first_axis..][..tool.axes]);
-        }
+        self.stand_tool();
         acted
     }
 
-    /// Takes of the tool's steps as much as its own limits allow.
-    fn hold_tool(&mut self, wish: Wish<'_>, starts: bool, acts: &mut impl FnMut(Rule)) {
+    /// The tool is where the joints were commanded to.
+    fn stand_tool(&mut self) {
         let Some(tool) = &mut self.tool else { return };
-        let joints = tool.first_axis..tool.first_axis + tool.axes;
-        if starts {
-            for (q, number) in self.tool_q.iter_mut().zip(&self.numbers[joints.clone()]) {
-                *q = number.axis.as_ref().map_or(0.0, |axis| axis.motion().p);
-            }
-            tool.stand(&self.tool_q);
+        let joints = &self.numbers[tool.first_axis..][..tool.axes];
+        for (q, joint) in self.tool_q.iter_mut().zip(joints) {
+            *q = joint.axis.as_ref().map_or(0.0, |axis| axis.motion().p);
         }
+        tool.stand(&self.tool_q);
+    }
+
+    /// Takes of the tool's steps as much as its own limits allow.
+    fn hold_tool(&mut self, wish: Wish<'_>, acts: &mut impl FnMut(Rule)) {
+        let Some(tool) = &self.tool else { return };
         if matches!(wish, Wish::Hold { .. }) {
             return;
         }
-        let mut judge = |steps: &[Step]| {
-            for (q, step) in self.tool_q.iter_mut().zip(steps) {
-                *q = step.motion.p;
-            }
-            tool.judge(&self.tool_q, steps)
-        };
-        let wish = judge(&self.steps[joints.clone()]);
+        let joints = tool.first_axis..tool.first_axis + tool.axes;
+        let (steps, axes) = (&mut self.steps[joints.clone()], &self.numbers[joints]);
+        let wish = tool.judge(steps);
         let Some(broken) = wish.breaks else { return };
         acts(if broken == Breaks::Speed { Rule::ToolSpeed } else { Rule::ToolWorkspace });
         // The way to rest that lies behind the last command keeps the tool's limits; from it towards what is wished.
-        let axes = &self.numbers[joints.clone()];
-        for ((step, [safe, wished]), number) in
-            self.steps[joints.clone()].iter_mut().zip(&mut self.between).zip(axes)
-        {
+        for ((step, [safe, wished]), number) in steps.iter_mut().zip(&mut self.between).zip(axes) {
             *wished = step.motion.dd;
             if let Some(axis) = &number.axis {
                 *step = axis.braked();
             }
             *safe = step.motion.dd;
         }
-        let rest = judge(&self.steps[joints.clone()]);
+        let rest = tool.judge(steps);
         let (below, above) = (rest.excess.min(0.0), wish.excess);
         let mut bracket = [0.0, 1.0];
         for _ in 0..SEARCHES {
@@ -363,14 +355,14 @@ impl Stream {
                     number.axis.as_ref().and_then(|axis| axis.step_of(safe + share * (wished - safe)));
                 found.map(|found| *step = found).is_some()
             });
-            let judged = proven.then(|| judge(&self.tried));
+            let judged = proven.then(|| tool.judge(&self.tried));
             if let Some(Judged { excess, .. }) = judged {
                 self.bend.fit(share, (excess - below) / (above - below));
             }
             match judged.filter(|judged| judged.breaks.is_none()) {
                 Some(Judged { excess, .. }) => {
                     bracket[0] = share;
-                    self.steps[joints.clone()].copy_from_slice(&self.tried);
+                    steps.copy_from_slice(&self.tried);
                     if -excess <= NEAR_ENOUGH * (above - below) {
                         return;
                     }
@@ -422,7 +414,7 @@ impl Number {
         match (known, wish) {
             (Some(from), _) => Some(from),
             (None, Wish::Follow(action)) => {
-                Some(self.axis.as_ref().map_or(action[index], |axis| axis.limits.nearest(action[index])))
+                Some(self.axis.as_ref().map_or(action[index], |axis| axis.nearest(action[index])))
             }
             (None, Wish::Hold { .. }) => None,
         }

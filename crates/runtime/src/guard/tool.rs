@@ -2,15 +2,16 @@
 //!
 //! Where the tool is follows from the joints. A step is only taken when the tool stays within its limits from there on,
 //! through the whole way to rest of every joint. That is judged by upper bounds: to first order by the tool's Jacobian
-//! at the step, each joint anywhere in the span of its way to rest; beyond it by what a chain of revolute joints can
-//! bend, since the second derivative of the tool's place by joints i and j is at most the distance from the later one of
-//! them to the tool, stretched out.
+//! at the last command, each joint anywhere in the span of the step and its way to rest; beyond it by what a chain of
+//! revolute joints can bend, since the second derivative of the tool's place by joints i and j is at most the distance
+//! from the later one of them to the tool, stretched out.
 
 use nalgebra::{Isometry3, Translation3, Unit, UnitQuaternion, Vector3};
 use nudge_control::{Chain, RevoluteJoint};
 use serde::{Deserialize, Serialize};
 
 use super::axis::Step;
+use super::stop::{Reach, larger, lesser};
 
 /// `[tool]` of a robot file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,126 +130,120 @@ pub(super) struct Tool {
     pub high: [f64; 3],
     /// None when the action is its place.
     chain: Option<Chain>,
-    /// From each joint to the tip, stretched out, m.
-    levers_m: Vec<f64>,
-    /// Where it was commanded last.
-    at: Vector3<f64>,
-    /// Where the steps lead that kept its limits when judged last.
-    allowed: Option<Vector3<f64>>,
-    /// Of joint turns to the tip, a column a joint; and their axes' places while it is computed.
-    jacobian: Vec<Vector3<f64>>,
+    joints: Vec<Joint>,
+    /// Where it was commanded last; a fourth number, always 0, lets a processor take two at a time, here and below.
+    at: [f64; 4],
+}
+
+/// A number that moves the tool.
+#[derive(Clone, Copy, Debug, Default)]
+struct Joint {
+    /// From it to the tip, stretched out, m.
+    lever_m: f64,
+    /// Where it was commanded last; and what the tip moves by it there: its column of the Jacobian, parted by the sign.
+    q: f64,
+    rises: [f64; 4],
+    falls: [f64; 4],
 }
 
 impl Tool {
     pub(super) fn new(config: &ToolConfig, period_secs: f64) -> Self {
         let limits = &config.limits;
         let chain = (!limits.joints.is_empty()).then(|| chain(limits));
-        let mut levers_m = vec![0.0; limits.axes()];
+        let mut joints = vec![Joint::default(); limits.axes()];
         let mut reach_m = Vector3::from(limits.tip.xyz).norm();
-        for (lever, joint) in levers_m.iter_mut().zip(&limits.joints).rev() {
-            *lever = reach_m;
-            reach_m += Vector3::from(joint.xyz).norm();
+        for (joint, frame) in joints.iter_mut().zip(&limits.joints).rev() {
+            joint.lever_m = reach_m;
+            reach_m += Vector3::from(frame.xyz).norm();
+        }
+        if chain.is_none() {
+            for (axis, joint) in joints.iter_mut().enumerate() {
+                joint.rises[axis] = 1.0;
+            }
         }
         let (low, high) = limits.workspace();
-        let axis = |index: usize| {
-            let mut column = Vector3::zeros();
-            if chain.is_none() {
-                column[index] = 1.0;
-            }
-            column
-        };
         Self {
             first_axis: config.first_axis,
             axes: limits.axes(),
             step_m: limits.speed.map_or(f64::INFINITY, |speed| speed * period_secs),
             low,
             high,
-            jacobian: (0..limits.axes()).map(axis).collect(),
             chain,
-            levers_m,
-            at: Vector3::zeros(),
-            allowed: None,
+            joints,
+            at: [0.0; 4],
         }
     }
 
-    /// Where the tool is with the joints at `q`; the Jacobian is then that of `q`.
-    pub(super) fn place(&mut self, q: &[f64]) -> Vector3<f64> {
-        let Some(chain) = &self.chain else { return Vector3::new(q[0], q[1], q[2]) };
-        let jacobian = &mut self.jacobian;
-        let mut origins = [Vector3::zeros(); MOST_JOINTS];
-        let tip = chain.forward_with(q, |index, origin, axis| {
-            jacobian[index] = axis;
-            origins[index] = origin;
-        });
-        let tip = tip.translation.vector;
-        for (column, origin) in jacobian.iter_mut().zip(origins) {
-            *column = column.cross(&(tip - origin));
-        }
-        tip
-    }
-
-    /// The stream stands at `q`.
+    /// The stream stands at `q`, or goes on from there.
     pub(super) fn stand(&mut self, q: &[f64]) {
-        self.at = self.place(q);
-        self.allowed = None;
-    }
-
-    /// The stream takes the steps that were judged and allowed last, or where none were, to `q`.
-    pub(super) fn take(&mut self, q: &[f64]) {
-        match self.allowed.take() {
-            Some(at) => self.at = at,
-            None => self.stand(q),
+        for (joint, &q) in self.joints.iter_mut().zip(q) {
+            joint.q = q;
         }
-    }
-
-    /// Whether all `steps` of its joints, to positions `q`, and the ways to rest behind them keep the tool's limits.
-    pub(super) fn judge(&mut self, q: &[f64], steps: &[Step]) -> Judged {
-        let at = self.place(q);
-        // The greatest way of each joint from here on and most that it turns a tick, and what the tool's place and Jacobian
-        // can bend by them: those of joints before another by its lever, those behind it by their own.
-        let (mut bends_m, mut turned) = (0.0, 0.0);
-        let (mut bends_a_tick_m, mut ticks_before, mut speed_before) = (0.0, 0.0, 0.0);
-        for (step, lever) in steps.iter().zip(&self.levers_m) {
-            let way = (step.reach.p[1] - step.motion.p).max(step.motion.p - step.reach.p[0]);
-            let speed = step.reach.d[1].max(-step.reach.d[0]);
-            bends_m += lever * way * (way / 2.0 + turned);
-            turned += way;
-            let ticks = way + speed;
-            bends_a_tick_m += lever * (speed * (ticks_before + ticks) + speed_before * ticks);
-            ticks_before += ticks;
-            speed_before += speed;
-        }
-        let (mut moves, mut is_within, mut excess) = (Vector3::zeros(), true, f64::NEG_INFINITY);
-        for axis in 0..3 {
-            let (mut high, mut low) = (at[axis] + bends_m, at[axis] - bends_m);
-            let (mut most, mut least) = (0.0_f64, 0.0_f64);
-            for (index, step) in steps.iter().enumerate() {
-                let slope = self.jacobian[index][axis];
-                let ends = step.reach.p.map(|p| slope * (p - step.motion.p));
-                high += ends[0].max(ends[1]).max(0.0);
-                low += ends[0].min(ends[1]).min(0.0);
-                let speeds = step.reach.d.map(|d| slope * d);
-                most += speeds[0].max(speeds[1]).max(0.0);
-                least += speeds[0].min(speeds[1]).min(0.0);
+        let Some(chain) = &self.chain else {
+            self.at[..3].copy_from_slice(&q[..3]);
+            return;
+        };
+        let mut frames = [(Vector3::zeros(), Vector3::zeros()); MOST_JOINTS];
+        let tip = chain.forward_with(q, |index, origin, axis| frames[index] = (origin, axis));
+        let tip = tip.translation.vector;
+        for (joint, (origin, axis)) in self.joints.iter_mut().zip(frames) {
+            let column = axis.cross(&(tip - origin));
+            for (slope, (rises, falls)) in column.iter().zip(joint.rises.iter_mut().zip(&mut joint.falls)) {
+                (*rises, *falls) = (slope.max(0.0), slope.min(0.0));
             }
-            moves[axis] = most.max(-least);
-            // Outside, as a robot may be found, every way leads inwards.
-            let (highest, lowest) = (self.high[axis].max(self.at[axis]), self.low[axis].min(self.at[axis]));
-            is_within &= high <= highest && low >= lowest;
-            excess = excess.max(high - highest).max(lowest - low);
         }
-        let (now, ahead) = ((at - self.at).norm(), moves.norm() + bends_a_tick_m);
-        let is_slow = self.step_m.is_infinite() || (now <= self.step_m && ahead <= self.step_m);
+        self.at[..3].copy_from_slice(tip.as_slice());
+    }
+
+    /// Whether all `steps` of its joints and the ways to rest behind them keep the tool's limits.
+    pub(super) fn judge(&self, steps: &[Step]) -> Judged {
+        // Between what the tool comes by, and between what it moves a tick, along each axis.
+        let (mut low, mut high) = (self.at, self.at);
+        let (mut least, mut most) = ([0.0; 4], [0.0; 4]);
+        // What its place and its Jacobian can bend by, with each joint's greatest way from the last command and most that it
+        // turns a tick: those of joints before another by its lever, those behind it by their own.
+        let (mut bends_m, mut bends_a_tick_m) = (0.0, 0.0);
+        let (mut ways, mut speeds) = (0.0, 0.0);
+        for (step, joint) in steps.iter().zip(&self.joints) {
+            let Reach { p, d, .. } = step.reach;
+            let p = p.map(|p| p - joint.q);
+            for axis in 0..4 {
+                let (rises, falls) = (joint.rises[axis], joint.falls[axis]);
+                low[axis] += rises * p[0] + falls * p[1];
+                high[axis] += rises * p[1] + falls * p[0];
+                least[axis] += rises * d[0] + falls * d[1];
+                most[axis] += rises * d[1] + falls * d[0];
+            }
+            let (way, speed) = (greatest(p), greatest(d));
+            bends_m += joint.lever_m * way * (way / 2.0 + ways);
+            ways += way;
+            bends_a_tick_m += joint.lever_m * (speed * ways + speeds * way);
+            speeds += speed;
+        }
+        let (mut moves, mut is_within, mut excess) = (0.0, true, f64::NEG_INFINITY);
+        for axis in 0..3 {
+            let (low, high) = (low[axis] - bends_m, high[axis] + bends_m);
+            // Outside, as a robot may be found, every way leads inwards.
+            let (lowest, highest) =
+                (lesser(self.low[axis], self.at[axis]), larger(self.high[axis], self.at[axis]));
+            is_within &= low >= lowest && high <= highest;
+            excess = larger(excess, larger(high - highest, lowest - low));
+            moves += greatest([least[axis], most[axis]]).powi(2);
+        }
+        let ahead = moves.sqrt() + bends_a_tick_m;
+        let is_slow = self.step_m.is_infinite() || ahead <= self.step_m;
         let breaks = match (is_within, is_slow) {
             (false, _) => Some(Breaks::Workspace),
             (true, false) => Some(Breaks::Speed),
             (true, true) => None,
         };
-        if breaks.is_none() {
-            self.allowed = Some(at);
-        }
-        Judged { breaks, excess: excess.max(now.max(ahead) - self.step_m) }
+        Judged { breaks, excess: larger(excess, ahead - self.step_m) }
     }
+}
+
+/// The greatest size of what lies between the two.
+fn greatest([least, most]: [f64; 2]) -> f64 {
+    larger(most, -least)
 }
 
 /// Joints of a chain at most.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nudge_control::ActionMode;
 use serde::{Deserialize, Serialize};
 
-use super::axis::TickLimits;
+use super::axes::TickLimits;
 use super::rules::Rule;
 use super::tool::ToolConfig;
 use crate::robot_file::{Pace, RobotFile};

@@ -6,18 +6,21 @@
 //! 15 (other interface, second controller) `handshake`; 14 (nobody slow delays the tick) the bounded channels of
 //! `control_loop`.
 //!
-//! Why 3 holds whatever comes: a command only leaves with a way to rest behind it that stays within all limits ([`axis`],
+//! Why 3 holds whatever comes: a command only leaves with a way to rest behind it that stays within all limits ([`axes`],
 //! and [`tool`] for what the joints do together). When nothing wished, or missing, has such a way, the one behind the last
 //! command is followed one tick further, and what is left of it is such a way again.
 
-mod axis;
+mod axes;
 mod config;
+mod four;
 mod input;
 mod log;
+mod numbers;
 mod rules;
 mod stop;
 mod stream;
 mod tool;
+mod tool_search;
 
 use std::time::Duration;
 

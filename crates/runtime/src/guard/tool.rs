@@ -10,8 +10,8 @@ use nalgebra::{Isometry3, Translation3, Unit, UnitQuaternion, Vector3};
 use nudge_control::{Chain, RevoluteJoint};
 use serde::{Deserialize, Serialize};
 
-use super::axis::Step;
-use super::stop::{Reach, larger, lesser};
+use super::axes::Step;
+use super::four::{Four, LANES, side_by_side};
 
 /// `[tool]` of a robot file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,36 +130,44 @@ pub(super) struct Tool {
     pub high: [f64; 3],
     /// None when the action is its place.
     chain: Option<Chain>,
-    joints: Vec<Joint>,
-    /// Where it was commanded last; a fourth number, always 0, lets a processor take two at a time, here and below.
-    at: [f64; 4],
+    joints: Vec<Joints>,
+    /// Where it was commanded last.
+    at: [f64; 3],
 }
 
-/// A number that moves the tool.
+/// Four of the numbers that move the tool; those that are missing of the last four do not move it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Joint {
-    /// From it to the tip, stretched out, m.
-    lever_m: f64,
-    /// Where it was commanded last; and what the tip moves by it there: its column of the Jacobian, parted by the sign.
-    q: f64,
-    rises: [f64; 4],
-    falls: [f64; 4],
+struct Joints {
+    /// From each to the tip, stretched out, m.
+    levers_m: [f64; LANES],
+    /// Where they were commanded last; and what the tip moves by each there, along x, y and z: their columns of the Jacobian,
+    /// parted by the sign.
+    q: Four,
+    rises: [Four; 3],
+    falls: [Four; 3],
+}
+
+impl Joints {
+    fn set_columns(&mut self, column: impl Fn(usize) -> Vector3<f64>) {
+        for axis in 0..3 {
+            let slopes = Four::from(std::array::from_fn::<f64, LANES, _>(|lane| column(lane)[axis]));
+            (self.rises[axis], self.falls[axis]) = (slopes.fast_max(Four::ZERO), slopes.fast_min(Four::ZERO));
+        }
+    }
 }
 
 impl Tool {
     pub(super) fn new(config: &ToolConfig, period_secs: f64) -> Self {
         let limits = &config.limits;
         let chain = (!limits.joints.is_empty()).then(|| chain(limits));
-        let mut joints = vec![Joint::default(); limits.axes()];
+        let mut joints = vec![Joints::default(); limits.axes().div_ceil(LANES)];
         let mut reach_m = Vector3::from(limits.tip.xyz).norm();
-        for (joint, frame) in joints.iter_mut().zip(&limits.joints).rev() {
-            joint.lever_m = reach_m;
+        for (index, frame) in limits.joints.iter().enumerate().rev() {
+            joints[index / LANES].levers_m[index % LANES] = reach_m;
             reach_m += Vector3::from(frame.xyz).norm();
         }
         if chain.is_none() {
-            for (axis, joint) in joints.iter_mut().enumerate() {
-                joint.rises[axis] = 1.0;
-            }
+            joints[0].set_columns(|lane| Vector3::from_fn(|axis, _| f64::from(u8::from(axis == lane))));
         }
         let (low, high) = limits.workspace();
         Self {
@@ -170,65 +178,68 @@ impl Tool {
             high,
             chain,
             joints,
-            at: [0.0; 4],
+            at: [0.0; 3],
         }
+    }
+
+    /// How many times four numbers move it.
+    pub(super) fn fours(&self) -> usize {
+        self.joints.len()
     }
 
     /// The stream stands at `q`, or goes on from there.
     pub(super) fn stand(&mut self, q: &[f64]) {
-        for (joint, &q) in self.joints.iter_mut().zip(q) {
-            joint.q = q;
+        for (joints, q) in self.joints.iter_mut().zip(q.chunks(LANES)) {
+            joints.q = side_by_side(|lane| q[lane], q.len());
         }
         let Some(chain) = &self.chain else {
-            self.at[..3].copy_from_slice(&q[..3]);
+            self.at.copy_from_slice(&q[..3]);
             return;
         };
         let mut frames = [(Vector3::zeros(), Vector3::zeros()); MOST_JOINTS];
         let tip = chain.forward_with(q, |index, origin, axis| frames[index] = (origin, axis));
         let tip = tip.translation.vector;
-        for (joint, (origin, axis)) in self.joints.iter_mut().zip(frames) {
-            let column = axis.cross(&(tip - origin));
-            for (slope, (rises, falls)) in column.iter().zip(joint.rises.iter_mut().zip(&mut joint.falls)) {
-                (*rises, *falls) = (slope.max(0.0), slope.min(0.0));
-            }
+        for (joints, frames) in self.joints.iter_mut().zip(frames.chunks(LANES)) {
+            joints.set_columns(|lane| frames[lane].1.cross(&(tip - frames[lane].0)));
         }
-        self.at[..3].copy_from_slice(tip.as_slice());
+        self.at = tip.into();
     }
 
-    /// Whether all `steps` of its joints and the ways to rest behind them keep the tool's limits.
-    pub(super) fn judge(&self, steps: &[Step]) -> Judged {
-        // Between what the tool comes by, and between what it moves a tick, along each axis.
-        let (mut low, mut high) = (self.at, self.at);
-        let (mut least, mut most) = ([0.0; 4], [0.0; 4]);
+    /// Whether all `steps` of its numbers, four by four, and the ways to rest behind them keep the tool's limits.
+    pub(super) fn judge<'a>(&self, steps: impl Iterator<Item = &'a Step>) -> Judged {
+        // Between what the tool comes by from here, and between what it moves a tick, along each axis.
+        let [mut low, mut high, mut least, mut most] = [[Four::ZERO; 3]; 4];
         // What its place and its Jacobian can bend by, with each joint's greatest way from the last command and most that it
         // turns a tick: those of joints before another by its lever, those behind it by their own.
         let (mut bends_m, mut bends_a_tick_m) = (0.0, 0.0);
         let (mut ways, mut speeds) = (0.0, 0.0);
-        for (step, joint) in steps.iter().zip(&self.joints) {
-            let Reach { p, d, .. } = step.reach;
-            let p = p.map(|p| p - joint.q);
-            for axis in 0..4 {
-                let (rises, falls) = (joint.rises[axis], joint.falls[axis]);
+        for (step, joints) in steps.zip(&self.joints) {
+            let d = step.reach.d;
+            let p = step.reach.p.map(|p| p - joints.q);
+            for axis in 0..3 {
+                let (rises, falls) = (joints.rises[axis], joints.falls[axis]);
                 low[axis] += rises * p[0] + falls * p[1];
                 high[axis] += rises * p[1] + falls * p[0];
                 least[axis] += rises * d[0] + falls * d[1];
                 most[axis] += rises * d[1] + falls * d[0];
             }
-            let (way, speed) = (greatest(p), greatest(d));
-            bends_m += joint.lever_m * way * (way / 2.0 + ways);
-            ways += way;
-            bends_a_tick_m += joint.lever_m * (speed * ways + speeds * way);
-            speeds += speed;
+            let (way, speed) = (p[1].fast_max(-p[0]).to_array(), d[1].fast_max(-d[0]).to_array());
+            for (lever_m, (way, speed)) in joints.levers_m.into_iter().zip(way.into_iter().zip(speed)) {
+                bends_m += lever_m * way * (way / 2.0 + ways);
+                ways += way;
+                bends_a_tick_m += lever_m * (speed * ways + speeds * way);
+                speeds += speed;
+            }
         }
         let (mut moves, mut is_within, mut excess) = (0.0, true, f64::NEG_INFINITY);
         for axis in 0..3 {
-            let (low, high) = (low[axis] - bends_m, high[axis] + bends_m);
+            let at = self.at[axis];
+            let (low, high) = (at + low[axis].reduce_add() - bends_m, at + high[axis].reduce_add() + bends_m);
             // Outside, as a robot may be found, every way leads inwards.
-            let (lowest, highest) =
-                (lesser(self.low[axis], self.at[axis]), larger(self.high[axis], self.at[axis]));
+            let (lowest, highest) = (self.low[axis].min(at), self.high[axis].max(at));
             is_within &= low >= lowest && high <= highest;
-            excess = larger(excess, larger(high - highest, lowest - low));
-            moves += greatest([least[axis], most[axis]]).powi(2);
+            excess = f64::max(excess, (high - highest).max(lowest - low));
+            moves += most[axis].reduce_add().max(-least[axis].reduce_add()).powi(2);
         }
         let ahead = moves.sqrt() + bends_a_tick_m;
         let is_slow = self.step_m.is_infinite() || ahead <= self.step_m;
@@ -237,16 +248,11 @@ impl Tool {
             (true, false) => Some(Breaks::Speed),
             (true, true) => None,
         };
-        Judged { breaks, excess: larger(excess, ahead - self.step_m) }
+        Judged { breaks, excess: excess.max(ahead - self.step_m) }
     }
 }
 
-/// The greatest size of what lies between the two.
-fn greatest([least, most]: [f64; 2]) -> f64 {
-    larger(most, -least)
-}
-
-/// Joints of a chain at most.
+/// Joints of a chain at most; a multiple of [`LANES`].
 pub(crate) const MOST_JOINTS: usize = 16;
 
 fn chain(limits: &ToolLimits) -> Chain {

@@ -1,4 +1,5 @@
 mod adversary;
+mod axes;
 mod checker;
 mod tool;
 mod witness;

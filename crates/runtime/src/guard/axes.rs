@@ -93,6 +93,7 @@ pub(super) struct Axes {
 const HALVINGS: usize = 8;
 /// Steps of the search for the command whose way to rest ends at the target.
 const SEARCHES: usize = 8;
+
 impl Axes {
     pub(super) fn new(limits: [TickLimits; LANES]) -> Self {
         let each = |of: fn(&TickLimits) -> f64| f64x4::from(limits.each_ref().map(of));

@@ -86,8 +86,6 @@ pub(super) struct Step {
     pub of_output: f32,
     pub deviation: f32,
     pub draw: i32,
-    pub kept_clean: f32,
-    pub kept_noise: f32,
 }
 
 #[repr(C)]
@@ -105,8 +103,6 @@ pub(super) struct Plan {
     pub output: Address,
     pub output_bias: Address,
     pub arrived: Address,
-    pub clean: Address,
-    pub kept: [[i32; 2]; LARGEST_BATCH],
     pub phase_count: i32,
     pub step_count: i32,
     pub film: i32,
@@ -115,6 +111,10 @@ pub(super) struct Plan {
     pub output_splits: i32,
     pub x_bytes: i32,
     pub scratch: i32,
+    /// From here on it is read by the kernel that keeps rows alone.
+    pub clean: Address,
+    pub kept_parts: Address,
+    pub kept: [[i32; 2]; LARGEST_BATCH],
 }
 
 // SAFETY: plain numbers in C's layout.

@@ -44,6 +44,7 @@ pub(crate) struct CudaEngine {
     steps: Vec<SamplerStep>,
     /// For the device: the same steps, and FiLM's part that depends on them.
     steps_on_device: Buffer<Step>,
+    kept_parts: Buffer<f32>,
     film_steps: Buffer<f32>,
     /// By batch size, made when first asked for.
     launches: Vec<Option<Launch>>,
@@ -55,7 +56,8 @@ pub(crate) struct CudaEngine {
 
 /// Everything for one batch size.
 struct Launch {
-    kernel: Kernel,
+    /// For plans that keep nothing, and for those that keep rows: only these pay for it.
+    kernels: [Kernel; 2],
     program: Program,
     /// Numbers that pass between a block's warps.
     scratch: usize,
@@ -91,6 +93,7 @@ impl CudaEngine {
         let film = FilmTables::new(network, &packed.layers);
         let film_weights = Buffer::from_host(machine.place(), &film.of_condition)?;
         let steps_on_device = Buffer::zeroed(machine.place(), 0)?;
+        let kept_parts = Buffer::zeroed(machine.place(), 0)?;
         let film_steps = Buffer::zeroed(machine.place(), 0)?;
         Ok(Self {
             film,
@@ -98,6 +101,7 @@ impl CudaEngine {
             packed,
             steps: Vec::new(),
             steps_on_device,
+            kept_parts,
             film_steps,
             launches: (0..=LARGEST_BATCH).map(|_| None).collect(),
             batches: None,
@@ -162,11 +166,16 @@ impl CudaEngine {
             format!("ENTRIES={ENTRIES}"),
         ];
         let shared_bytes = fixed + stages * stage_bytes;
+        let compiled = |keeps: usize| {
+            let defines = [defines.as_slice(), &[format!("KEEPS={keeps}")]].concat();
+            self.machine.compile(SOURCE, &defines, shared_bytes)
+        };
+        let kernels = [compiled(0)?, compiled(1)?];
         let items = self.packed.cuts.iter().map(|cut| cut.items()).max().unwrap_or(1);
         let sample = self.packed.predicted * self.packed.action_dim;
         let draws = draws(&self.steps);
         Ok(Launch {
-            kernel: self.machine.compile(SOURCE, &defines, shared_bytes)?,
+            kernels,
             program,
             scratch,
             shared_bytes,
@@ -210,14 +219,14 @@ impl PlanEngine for CudaEngine {
                     of_output: step.of_output as f32,
                     deviation: step.deviation as f32,
                     draw,
-                    kept_clean: step.kept[0] as f32,
-                    kept_noise: step.kept[1] as f32,
                 }
             })
             .collect();
+        let kept_parts: Vec<f32> = steps.iter().flat_map(|step| step.kept.map(|part| part as f32)).collect();
         let timesteps: Vec<usize> = steps.iter().map(|step| step.timestep).collect();
         self.film_steps = Buffer::from_host(self.machine.place(), &self.film.of_steps(&timesteps))?;
         self.steps_on_device = Buffer::from_host(self.machine.place(), &on_device)?;
+        self.kept_parts = Buffer::from_host(self.machine.place(), &kept_parts)?;
         self.steps = steps.to_vec();
         // The room for noise depends on the steps.
         self.launches.iter_mut().for_each(|launch| *launch = None);
@@ -259,8 +268,6 @@ impl PlanEngine for CudaEngine {
             output: launch.program.output,
             output_bias: self.packed.vector(&format!("{last}.bias")),
             arrived: launch.arrived.at(0),
-            clean: launch.clean.at(0),
-            kept: kept_rows,
             phase_count: launch.program.count as i32,
             step_count: self.steps.len() as i32,
             film: self.packed.layers.film_numbers as i32,
@@ -269,11 +276,15 @@ impl PlanEngine for CudaEngine {
             output_splits: launch.program.output_splits as i32,
             x_bytes: launch.program.x_bytes as i32,
             scratch: launch.scratch as i32,
+            clean: launch.clean.at(0),
+            kept_parts: self.kept_parts.at(0),
+            kept: kept_rows,
         };
+        let kernel = &launch.kernels[usize::from(!kept.rows.is_empty())];
         let shape = (launch.grid, CONSUMERS + 64, launch.shared_bytes);
         // SAFETY: every address in `plan` is that of a buffer which outlives the launch, as large as the kernel assumes. All
         // blocks run at once, which their barrier needs: as a cluster, or because no more are started than fit.
-        unsafe { self.machine.run(&launch.kernel, &plan, shape, self.packed.cluster > 0)? };
+        unsafe { self.machine.run(kernel, &plan, shape, self.packed.cluster > 0)? };
         samples.copy_from_slice(&launch.samples.slice()[..samples.len()]);
         Ok(())
     }

@@ -13,10 +13,11 @@
 // Nothing here takes long, so everything that waits counts: loads are asked for together, what does not depend on the
 // layer before is done while its blocks are waited for, and integers are divided by multiplying.
 //
-// Defined from outside: BATCH samples, of LARGEST_BATCH at most, COLUMNS = BATCH * Tp, N_TILES = ceil(COLUMNS / 8), X_PARTS (bf16 that a number of
-// the input is the sum of), TILE_BYTES of 16 by 16 weights, SCALE_BYTES behind the last tile of an item (0 where weights
-// are bf16), STAGES of CHUNK tiles in the ring, ROUNDS of loads that the largest input takes, CLUSTER (blocks, or 0 where
-// they are too many to be one cluster), CONSUMERS (threads that compute), ENTRIES as in Phase.
+// Defined from outside: BATCH samples, of LARGEST_BATCH at most, COLUMNS = BATCH * Tp, N_TILES = ceil(COLUMNS / 8), X_PARTS
+// (bf16 that a number of the input is the sum of), TILE_BYTES of 16 by 16 weights, SCALE_BYTES behind the last tile of an
+// item (0 where weights are bf16), STAGES of CHUNK tiles in the ring, ROUNDS of loads that the largest input takes, CLUSTER
+// (blocks, or 0 where they are too many to be one cluster), CONSUMERS (threads that compute), ENTRIES as in Phase, KEEPS (1
+// where rows of the sample may be kept as they are asked for, else 0).
 
 typedef unsigned int u32;
 typedef unsigned short u16;
@@ -77,7 +78,6 @@ struct Phase {
 struct Step {
     float clean_x, clean_output, of_clean, of_x, of_output, deviation;
     int draw;                    // which noise is drawn, if deviation > 0
-    float kept_clean, kept_noise;  // what kept rows are made of, when the step begins
 };
 
 struct Plan {
@@ -93,8 +93,11 @@ struct Plan {
     const float* output;         // partial sums of the last layer: [output_splits][action_dim][columns]
     const float* output_bias;
     u32* arrived;                // of the barrier over the grid; zero at first
-    const float* clean;          // [BATCH][sample], where rows are kept
-    int kept[LARGEST_BATCH][2];  // of each sample, the first row that is kept, and the first behind them
     int phase_count, step_count, film, condition_dim, action_dim, output_splits;
     int x_bytes, scratch;        // of shared memory: bytes for the input, numbers for what passes between warps
+#if KEEPS
+    const float* clean;          // [BATCH][sample]
+    const float* kept_parts;     // [steps][2]: what kept rows are made of when a step begins, of `clean` and of the first noise
+    int kept[LARGEST_BATCH][2];  // of each sample, the first row that is kept, and the first behind them
+#endif
 };

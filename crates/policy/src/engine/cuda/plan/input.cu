@@ -2,12 +2,16 @@
 
 // What row `t` of a sample is when step `step` begins, if it is kept, and otherwise `next`.
 __device__ __forceinline__ float kept_or(const Plan& plan, int step, int b, int t, int at, float next) {
+#if KEEPS
     if (t < plan.kept[b][0] || t >= plan.kept[b][1]) return next;
     if (step == plan.step_count) return plan.clean[at];
-    const Step& now = plan.steps[step];
+    const float* parts = plan.kept_parts + 2 * step;
     // The noise lies with the host, and is far.
-    float noise = now.kept_noise != 0.0f ? plan.noise[at] : 0.0f;
-    return now.kept_clean * plan.clean[at] + now.kept_noise * noise;
+    float noise = parts[1] != 0.0f ? plan.noise[at] : 0.0f;
+    return parts[0] * plan.clean[at] + parts[1] * noise;
+#else
+    return next;
+#endif
 }
 
 // The sample that step `step` begins with; that of `step_count` is the plan.

@@ -4,10 +4,8 @@
 //! all limits; when none is found for what is wished, nor for less of it, the plan behind the last command is followed
 //! one tick. So every state that is ever reached has a way to rest within all limits, whatever is wished or missing.
 
-use wide::f64x4;
-
-use super::four::{Four, HALF, LANES, Mask, TWO};
-use super::stop::{Brakes, Motion, Reach, StopPlan};
+use super::four::{Four, HALF, LANES, Mask, TWO, side_by_side};
+use super::stop::{Brakes, Motion, ROUNDING, Reach, StopPlan};
 
 /// Limits a tick: `d` bounds the first difference (velocity), `dd` the second (acceleration), `ddd` the third (jerk).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,7 +94,7 @@ const SEARCHES: usize = 8;
 
 impl Axes {
     pub(super) fn new(limits: [TickLimits; LANES]) -> Self {
-        let each = |of: fn(&TickLimits) -> f64| f64x4::from(limits.each_ref().map(of));
+        let each = |of: fn(&TickLimits) -> f64| side_by_side(|lane| of(&limits[lane]));
         let margin = each(TickLimits::margin);
         let [low, high] = [each(|of| of.low), each(|of| of.high)];
         let [d, dd, ddd] = [each(|of| of.d), each(|of| of.dd), each(|of| of.ddd)];
@@ -220,7 +218,7 @@ impl Axes {
     /// The step to `next`, and where it and a way to rest from it are within all limits.
     fn proven(&self, next: Motion) -> (Step, Mask) {
         let TickLimits { d, dd, ddd, .. } = self.limits;
-        let within = |value: Four, limit: Four| value.abs().simd_le(limit * f64x4::splat(1.0 + 1e-12));
+        let within = |value: Four, limit: Four| value.abs().simd_le(limit * Four::splat(1.0 + ROUNDING));
         let (stop, found) = StopPlan::new(next.d, next.dd, &self.brakes);
         let reach = stop.reach(next);
         let Self { low, high, margin, .. } = *self;
@@ -301,7 +299,7 @@ impl Axes {
     fn is_on_the_way(&self, target: Four) -> Mask {
         let Motion { p, d, dd } = self.motion;
         let [one, two, three] = self.targets;
-        let knows = |count: f64| self.known.simd_ge(f64x4::splat(count));
+        let knows = |count: f64| self.known.simd_ge(Four::splat(count));
         let behind = p - knows(1.0).select(one, target);
         let slower = d - (knows(2.0) & (one - two));
         let lesser = dd - (knows(3.0) & (one - TWO * two + three));
@@ -324,6 +322,6 @@ impl Axes {
         // A jump is another target, not a moving one.
         let jumps = (target - self.targets[0]).abs().simd_gt(self.limits.d);
         self.targets = [target, self.targets[0], self.targets[1]];
-        self.known = ((!jumps & self.known) + Four::ONE).fast_min(f64x4::splat(3.0));
+        self.known = ((!jumps & self.known) + Four::ONE).fast_min(Four::splat(3.0));
     }
 }

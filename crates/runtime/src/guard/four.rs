@@ -8,16 +8,16 @@ pub(super) type Four = f64x4;
 pub(super) type Mask = f64x4;
 
 pub(super) const LANES: usize = 4;
-pub(super) const HALF: Four = f64x4::splat(0.5);
-pub(super) const TWO: Four = f64x4::splat(2.0);
+pub(super) const HALF: Four = Four::splat(0.5);
+pub(super) const TWO: Four = Four::splat(2.0);
 
-/// The values of up to four numbers side by side; the last one stands in for what is missing.
-pub(super) fn side_by_side(value: impl Fn(usize) -> f64, count: usize) -> Four {
-    f64x4::from(std::array::from_fn::<f64, LANES, _>(|lane| value(lane.min(count - 1))))
+/// Four numbers side by side, by their lane.
+pub(super) fn side_by_side(value: impl Fn(usize) -> f64) -> Four {
+    Four::from(std::array::from_fn::<f64, LANES, _>(value))
 }
 
 /// What is added to fewer ticks than 2^51 and taken from them again leaves them rounded to the nearest.
-const ROUNDS: Four = f64x4::splat(1.5 * (1_u64 << 52) as f64);
+const ROUNDS: Four = Four::splat(1.5 * (1_u64 << 52) as f64);
 
 /// `ceil` of fewer ticks than 2^51, without the calls that it is on processors that may lack the instruction.
 pub(super) fn rounded_up(ticks: Four) -> Four {

@@ -43,7 +43,8 @@ impl Number {
 /// Up to four numbers that are brought to rest ahead of their limits.
 #[derive(Clone, Debug)]
 pub(super) struct Numbers {
-    indices: Vec<usize>,
+    /// Theirs in a command; the last one stands in for what is missing.
+    indices: [usize; LANES],
     pub deltas: Mask,
     pub axes: Axes,
     /// Of this tick; and one that is tried for the tool's sake, somewhere from the way to rest, of second difference
@@ -65,13 +66,14 @@ impl Numbers {
         joints.chunks(LANES).chain(others.chunks(LANES)).map(|four| Self::new(four, numbers)).collect()
     }
 
-    fn new(indices: &[usize], numbers: &[Number]) -> Self {
-        let number = |lane: usize| &numbers[indices[lane.min(indices.len() - 1)]];
-        let delta = |lane| f64::from(u8::from(number(lane).config.mode == ActionMode::Delta));
+    fn new(of_them: &[usize], numbers: &[Number]) -> Self {
+        let indices = std::array::from_fn(|lane| of_them[lane.min(of_them.len() - 1)]);
+        let each = indices.map(|index| &numbers[index]);
+        let delta = |lane: usize| f64::from(u8::from(each[lane].config.mode == ActionMode::Delta));
         Self {
-            indices: indices.to_vec(),
-            deltas: side_by_side(delta, LANES).simd_gt(Four::ZERO),
-            axes: Axes::new(std::array::from_fn(|lane| number(lane).limits.unwrap_or(TickLimits::STILL))),
+            indices,
+            deltas: side_by_side(delta).simd_gt(Four::ZERO),
+            axes: Axes::new(each.map(|number| number.limits.unwrap_or(TickLimits::STILL))),
             step: Step::default(),
             tried: Step::default(),
             safe: Four::ZERO,
@@ -81,12 +83,12 @@ impl Numbers {
 
     /// Theirs of `values`.
     pub(super) fn of(&self, values: &[f64]) -> Four {
-        side_by_side(|lane| values[self.indices[lane]], self.indices.len())
+        side_by_side(|lane| values[self.indices[lane]])
     }
 
     /// Puts theirs into `values`.
     pub(super) fn put(&self, numbers: Four, values: &mut [f64]) {
-        for (&index, number) in self.indices.iter().zip(numbers.to_array()) {
+        for (index, number) in self.indices.into_iter().zip(numbers.to_array()) {
             values[index] = number;
         }
     }

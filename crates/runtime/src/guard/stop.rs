@@ -4,8 +4,6 @@
 //! the acceleration times its square, the third the jerk times its cube. Limits on these are limits on what an observer
 //! of the commands sees, whatever happens between two ticks.
 
-use wide::f64x4;
-
 use super::four::{Four, HALF, Mask, TWO, rounded_down, rounded_up};
 
 /// Where a command stream stands: the last position and its first two differences.
@@ -46,7 +44,7 @@ impl Motion {
     /// After `n` ticks of the same third difference `u`.
     fn after(self, u: Four, n: Four) -> Self {
         let once = n * (n + Four::ONE) * HALF;
-        let twice = once * (n + TWO) * f64x4::splat(1.0 / 3.0);
+        let twice = once * (n + TWO) * Four::splat(1.0 / 3.0);
         Self {
             p: self.p + n * self.d + once * self.dd + twice * u,
             d: self.d + n * self.dd + once * u,
@@ -92,7 +90,7 @@ pub(super) struct Reach {
 }
 
 /// Roundings that a plan made to touch a limit may be over it by, as a share of the limit.
-const ROUNDING: f64 = 1e-12;
+pub(super) const ROUNDING: f64 = 1e-12;
 /// A plan of more ticks than this is none; at 1 kHz it is a quarter of an hour.
 const MOST_TICKS: f64 = 1e6;
 
@@ -103,7 +101,7 @@ impl StopPlan {
     /// rounded up to ticks, leave one number free, the braking b, and the sum of all second differences must be -d:
     /// b = (d + dd (n1 - 1) / 2) / ((n1 + n3) / 2 + n2).
     pub(super) fn new(d: Four, dd: Four, brakes: &Brakes) -> (Self, Mask) {
-        let rounding = f64x4::splat(ROUNDING);
+        let rounding = Four::splat(ROUNDING);
         // Where the velocity would end if only the acceleration were taken back says which way to brake.
         let ends = d + dd * dd.abs() * HALF * brakes.per_ddd;
         let sign = ends.simd_ge(Four::ZERO).select(Four::ONE, -Four::ONE);
@@ -111,9 +109,9 @@ impl StopPlan {
         let quickest = (brakes.ddd * v + a * a * HALF).fast_max(Four::ZERO).sqrt().fast_min(brakes.dd);
         let n1 = rounded_up((a + quickest) * brakes.per_ddd - rounding).fast_max(Four::ONE);
         let n3 = rounded_up(quickest * brakes.per_ddd - rounding).fast_max(Four::ONE);
-        let is_short = (n1 + n3 + v.abs() * brakes.per_dd).simd_le(f64x4::splat(MOST_TICKS));
+        let is_short = (n1 + n3 + v.abs() * brakes.per_dd).simd_le(Four::splat(MOST_TICKS));
 
-        let most = f64x4::splat(1.0 + ROUNDING);
+        let most = Four::splat(1.0 + ROUNDING);
         let (dd_most, ddd_most) = (brakes.dd * most, brakes.ddd * most);
         let plan = |n1: Four, n3: Four, more: Four| {
             let (change, slopes) = (v + a * (n1 - Four::ONE) * HALF, (n1 + n3) * HALF);
@@ -253,13 +251,13 @@ mod tests {
     fn a_plan_comes_to_rest_and_its_reach_is_what_its_ticks_come_by() {
         let mut seed = 1;
         let mut random = || {
-            f64x4::from(std::array::from_fn::<f64, 4, _>(|_| {
+            Four::from(std::array::from_fn::<f64, 4, _>(|_| {
                 seed = nudge_control::split_mix_64(seed);
                 (seed >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
             }))
         };
-        let power = |exponent: Four| f64x4::from(exponent.to_array().map(|e| 10_f64.powf(e)));
-        let splat = f64x4::splat;
+        let power = |exponent: Four| Four::from(exponent.to_array().map(|e| 10_f64.powf(e)));
+        let splat = Four::splat;
         let mut ticks = 0.0_f64;
         for _ in 0..5_000 {
             let dd_max = power(splat(2.0) * random());

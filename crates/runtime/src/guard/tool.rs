@@ -150,7 +150,7 @@ struct Joints {
 impl Joints {
     fn set_columns(&mut self, column: impl Fn(usize) -> Vector3<f64>) {
         for axis in 0..3 {
-            let slopes = Four::from(std::array::from_fn::<f64, LANES, _>(|lane| column(lane)[axis]));
+            let slopes = side_by_side(|lane| column(lane)[axis]);
             (self.rises[axis], self.falls[axis]) = (slopes.fast_max(Four::ZERO), slopes.fast_min(Four::ZERO));
         }
     }
@@ -190,7 +190,7 @@ impl Tool {
     /// The stream stands at `q`, or goes on from there.
     pub(super) fn stand(&mut self, q: &[f64]) {
         for (joints, q) in self.joints.iter_mut().zip(q.chunks(LANES)) {
-            joints.q = side_by_side(|lane| q[lane], q.len());
+            joints.q = side_by_side(|lane| q[lane.min(q.len() - 1)]);
         }
         let Some(chain) = &self.chain else {
             self.at.copy_from_slice(&q[..3]);

@@ -1,7 +1,5 @@
 //! Streams of numbers, followed as they are proposed.
 
-use wide::f64x4;
-
 use crate::guard::axes::{Axes, TickLimits};
 use crate::guard::four::{Four, LANES, Mask};
 
@@ -9,7 +7,7 @@ use crate::guard::four::{Four, LANES, Mask};
 const JOINT: TickLimits = TickLimits { low: -1.0, high: 1.0, d: 0.004, dd: 40e-6, ddd: 1.6e-6 };
 
 fn follow(axes: &mut Axes, target: [f64; LANES]) -> [[f64; LANES]; 2] {
-    let (step, _) = axes.follow(f64x4::from(target), !Four::ZERO);
+    let (step, _) = axes.follow(Four::from(target), !Four::ZERO);
     axes.take(&step);
     [axes.motion().p.to_array(), axes.motion().d.to_array()]
 }
@@ -31,7 +29,7 @@ fn a_far_target_is_reached_with_an_overshoot_of_rounding_ticks_in_little_more_th
 /// How many ticks each takes to its target, and rests there.
 fn ticks_to(from: [f64; LANES], targets: [f64; LANES]) -> [u32; LANES] {
     let mut axes = Axes::new([JOINT; LANES]);
-    axes.start(f64x4::from(from));
+    axes.start(Four::from(from));
     let mut arrived = [0; LANES];
     for tick in 1..2000 {
         let [at, speed] = follow(&mut axes, targets);
@@ -62,7 +60,7 @@ fn least_ticks(way: f64) -> f64 {
 fn a_stream_within_the_limits_passes_unchanged() {
     let wave = |tick: i32| [0.1, 0.0, -0.1, 0.2].map(|middle| 0.2 * (f64::from(tick) * 0.01).sin() + middle);
     let mut axes = Axes::new([JOINT; LANES]);
-    axes.start(f64x4::from(wave(0)));
+    axes.start(Four::from(wave(0)));
     let (mut caught, mut errors) = ([None; LANES], 0);
     for tick in 1..3000 {
         let [at, _] = follow(&mut axes, wave(tick));
@@ -94,9 +92,9 @@ fn each_of_four_moves_as_it_would_alone() {
     for tick in 0..3000 {
         let follows =
             std::array::from_fn(|lane| if (tick + 40 * lane as u64) % 700 < 650 { 1.0 } else { 0.0 });
-        let follows = f64x4::from(follows).simd_gt(Four::ZERO);
+        let follows = Four::from(follows).simd_gt(Four::ZERO);
         let go = |axes: &mut Axes, target: [f64; LANES], follows: Mask| {
-            let (step, _) = axes.follow(f64x4::from(target), follows);
+            let (step, _) = axes.follow(Four::from(target), follows);
             axes.take(&step);
             axes.motion().p.to_array()
         };

@@ -40,9 +40,8 @@ fn every_shipped_robot_is_read() {
 fn robot_files_keep_their_law() {
     for path in files("configs/robots").into_iter().chain(files("tests/corpus/robot_file")) {
         let text = std::fs::read(&path).unwrap();
-        robot_file::law(&text);
+        (0..=text.len()).for_each(|length| robot_file::law(&text[..length]));
         for at in (0..text.len()).step_by(7) {
-            robot_file::law(&text[..at]);
             let mut changed = text.clone();
             changed[at] = changed[at].wrapping_add(1);
             robot_file::law(&changed);

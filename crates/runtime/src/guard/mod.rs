@@ -4,7 +4,8 @@
 //! same commands, bit for bit. The invariants of the house and who keeps them: 1 to 7, 9, 13 and 17 are rules here;
 //! 8 (order of observations) `assembly`; 10 and 11 (malformed or contradicting messages) the decoders and `inbox`; 12 and
 //! 15 (other interface, second controller) `handshake`; 14 (nobody slow delays the tick) the bounded channels of
-//! `control_loop`.
+//! `control_loop`; 16 (who may put) zenoh, as `configs/zenoh` tells it; 18 (files cut short) their readers in
+//! `nudge-dataset`.
 //!
 //! Why 3 holds whatever comes: a command only leaves with a way to rest behind it that stays within all limits ([`axes`],
 //! and [`tool`] for what the joints do together). When nothing wished, or missing, has such a way, the one behind the last

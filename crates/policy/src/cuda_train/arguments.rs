@@ -162,11 +162,11 @@ pub(super) struct Loss {
     pub slope: u64,
     pub losses: u64,
     pub scalars: u64,
-    pub kept: u64,
     pub rows: i32,
     pub actions: i32,
     pub ld: i32,
     pub t: i32,
+    pub kept: u64,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -13,13 +13,18 @@ use crate::engine::HostNetwork;
 use crate::optimizer::Moments;
 use crate::updates::{Learned, Updates};
 
-type Emulate =
+pub(super) type Emulate =
     unsafe extern "C" fn(*const c_char, *const c_int, c_int, c_int, *mut u8, *const c_void) -> c_int;
+
+/// A GPU's memory, and its kernels.
+pub(super) struct Device {
+    memory: Vec<Line>,
+    pub emulate: Emulate,
+}
 
 struct Emulator {
     plan: Rc<StepPlan>,
-    memory: Vec<Line>,
-    emulate: Emulate,
+    device: Device,
     updates: u64,
     losses: Vec<f64>,
 }
@@ -30,26 +35,17 @@ struct Emulator {
 #[expect(dead_code, reason = "only its bytes are used")]
 struct Line([u8; 256]);
 
-impl Emulator {
-    fn new(emulate: Emulate, network: &HostNetwork, batch: usize) -> Self {
-        let plan = Rc::new(StepPlan::new(network, &training(batch).optimizer, batch));
+impl Device {
+    pub fn new(emulate: Emulate, bytes: u64) -> Self {
         // All ones: not a number, in f32 and in bf16.
-        let memory = vec![Line([0xff; 256]); plan.bytes.div_ceil(256) as usize];
-        let mut this = Self { plan, memory, emulate, updates: 0, losses: Vec::new() };
-        let flat = this.plan.layout.pack(&network.values);
-        let none = vec![0.0; flat.len()];
-        let plan = this.plan.clone();
-        let parts = [(plan.weights, &flat), (plan.average, &flat), (plan.first, &none), (plan.second, &none)];
-        for (at, values) in parts {
-            this.write(at, values);
-        }
-        this.write(plan.pieces_at, &plan.pieces);
-        this.write(plan.counters, &[0u32; Counters::COUNT]);
-        this.run(&plan.rounding);
-        this
+        Self { memory: vec![Line([0xff; 256]); bytes.div_ceil(256) as usize], emulate }
     }
 
-    fn write<T: Copy>(&mut self, at: u64, values: &[T]) {
+    pub fn address(&self) -> u64 {
+        self.memory.as_ptr() as u64
+    }
+
+    pub fn write<T: Copy>(&mut self, at: u64, values: &[T]) {
         assert!(at as usize + size_of_val(values) <= size_of_val(&*self.memory));
         // SAFETY: within the block, as was just asserted.
         unsafe {
@@ -58,7 +54,7 @@ impl Emulator {
         }
     }
 
-    fn read(&self, at: u64, len: usize) -> Vec<f32> {
+    pub fn read(&self, at: u64, len: usize) -> Vec<f32> {
         assert!(at as usize + 4 * len <= size_of_val(&*self.memory));
         let mut values = vec![0.0; len];
         // SAFETY: within the block, as was just asserted.
@@ -69,24 +65,51 @@ impl Emulator {
         values
     }
 
-    fn run(&mut self, acts: &[Act]) {
+    pub fn run(&mut self, acts: &[Act]) {
         for act in acts {
             let Act::Launch { launch, .. } = act else { continue };
-            let name = CString::new(launch.kernel).unwrap();
-            let grid = launch.grid.map(|count| count as c_int);
-            let (threads, shared_bytes) = (launch.threads as c_int, launch.shared_bytes as c_int);
-            let base = self.memory.as_mut_ptr().cast();
-            let arguments = launch.arguments.address();
+            let shape = (launch.grid, launch.threads, launch.shared_bytes);
             // SAFETY: kernel and arguments belong together, and stay within the block.
-            let known = unsafe {
-                (self.emulate)(name.as_ptr(), grid.as_ptr(), threads, shared_bytes, base, arguments)
-            };
-            assert_eq!(known, 1, "no kernel is called {}", launch.kernel);
+            unsafe { self.launch(launch.kernel, shape, launch.arguments.address()) };
         }
     }
 
+    /// # Safety
+    /// The kernel takes these arguments, and what they tell it to touch is there.
+    pub unsafe fn launch(
+        &mut self,
+        kernel: &str,
+        (grid, threads, shared_bytes): ([usize; 3], usize, usize),
+        arguments: *const c_void,
+    ) {
+        let (name, grid) = (CString::new(kernel).unwrap(), grid.map(|count| count as c_int));
+        let (threads, shared_bytes) = (threads as c_int, shared_bytes as c_int);
+        let base = self.memory.as_mut_ptr().cast();
+        // SAFETY: the caller's.
+        let known =
+            unsafe { (self.emulate)(name.as_ptr(), grid.as_ptr(), threads, shared_bytes, base, arguments) };
+        assert_eq!(known, 1, "no kernel is called {kernel}");
+    }
+}
+
+impl Emulator {
+    fn new(emulate: Emulate, network: &HostNetwork, batch: usize) -> Self {
+        let plan = Rc::new(StepPlan::new(network, &training(batch).optimizer, batch));
+        let mut device = Device::new(emulate, plan.bytes);
+        let flat = plan.layout.pack(&network.values);
+        let none = vec![0.0; flat.len()];
+        let parts = [(plan.weights, &flat), (plan.average, &flat), (plan.first, &none), (plan.second, &none)];
+        for (at, values) in parts {
+            device.write(at, values);
+        }
+        device.write(plan.pieces_at, &plan.pieces);
+        device.write(plan.counters, &[0u32; Counters::COUNT]);
+        device.run(&plan.rounding);
+        Self { plan, device, updates: 0, losses: Vec::new() }
+    }
+
     fn unpacked(&self, at: u64) -> Vec<Vec<f32>> {
-        self.plan.layout.unpack(&self.read(at, self.plan.layout.len))
+        self.plan.layout.unpack(&self.device.read(at, self.plan.layout.len))
     }
 }
 
@@ -96,9 +119,9 @@ impl Updates for Emulator {
         let mut staging = vec![0.0; self.plan.inputs.len()];
         let scalars = self.plan.scalars(rate, decay, self.updates, batch.learned(), 1);
         self.plan.inputs.write(batch, 0, scalars, &mut staging);
-        self.write(self.plan.inputs.at, &staging);
-        self.run(&self.plan.clone().step);
-        self.losses.push(f64::from(self.read(self.plan.losses, 2)[1]));
+        self.device.write(self.plan.inputs.at, &staging);
+        self.device.run(&self.plan.steps[usize::from(batch.keeps())]);
+        self.losses.push(f64::from(self.device.read(self.plan.losses, 2)[1]));
         Ok(())
     }
 
@@ -108,11 +131,11 @@ impl Updates for Emulator {
 
     fn validate(&mut self, batch: &Batch) -> Result<f64, PolicyFailure> {
         let plan = self.plan.clone();
-        self.run(&plan.rounding);
+        self.device.run(&plan.rounding);
         plan.mean_squared_error(batch, |inputs| {
-            self.write(plan.inputs.at, inputs);
-            self.run(&plan.validation);
-            Ok(self.read(plan.prediction.at, plan.predictions()))
+            self.device.write(plan.inputs.at, inputs);
+            self.device.run(&plan.validation);
+            Ok(self.device.read(plan.prediction.at, plan.predictions()))
         })
     }
 
@@ -132,7 +155,7 @@ impl Updates for Emulator {
 }
 
 /// The emulator, compiled.
-fn compiled() -> Option<Emulate> {
+pub(super) fn compiled() -> Option<Emulate> {
     let kernels = [
         FIBERS,
         include_str!("emulator.cpp"),
@@ -143,6 +166,7 @@ fn compiled() -> Option<Emulate> {
         include_str!("kernels/weights.cu"),
         include_str!("kernels/norm.cu"),
         include_str!("kernels/small.cu"),
+        include_str!("kernels/denoise.cu"),
         include_str!("emulator_entry.cpp"),
     ];
     let function = compile(&kernels.concat(), &[], "emulate")?;

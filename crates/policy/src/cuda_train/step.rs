@@ -3,7 +3,7 @@
 use super::arguments::{Adam, Arguments, Loss, Piece, Rounding};
 use super::layout::Layout;
 use super::network::Given;
-use super::program::{Act, Builder, Counters, PIECE, Signal, Update, WeightsAt};
+use super::program::{Act, Builder, Counters, Launch, PIECE, Signal, Update, WeightsAt};
 use crate::config::OptimizerConfig;
 use crate::data::Batch;
 use crate::engine::HostNetwork;
@@ -14,11 +14,14 @@ const SCALARS: usize = 8;
 /// Steps that the host may be ahead of the device.
 pub(super) const SLOTS: usize = 4;
 
+/// The kernels of the loss: where every number counts, and where rows may be left out of it.
+const LOSS: [&str; 2] = ["measure_loss", "measure_loss_of_rest"];
+
 /// Launches, and where in the block of memory they read and write. Made without a GPU.
 pub(super) struct StepPlan {
     pub layout: Layout,
-    /// Forward, backward and update.
-    pub step: Vec<Act>,
+    /// Forward, backward and update: by batches of which everything is learned, and by those with rows that are kept.
+    pub steps: [Vec<Act>; 2],
     /// Forward with the averaged weights.
     pub validation: Vec<Act>,
     /// Rounds weights and averaged weights to bf16, after they came from the host.
@@ -138,16 +141,16 @@ impl StepPlan {
         let loss = Loss {
             output: prediction.at,
             target: inputs.target(),
-            kept: inputs.kept(),
             slope: slope.at,
             losses,
             scalars: inputs.at,
             rows: (batch * network.predicted) as i32,
-            t: network.predicted as i32,
             actions: network.action_dim as i32,
             ld: prediction.ld as i32,
+            t: network.predicted as i32,
+            kept: inputs.kept(),
         };
-        builder.launch("measure_loss", [1; 3], (1024, 0), Arguments::Loss(loss));
+        builder.launch(LOSS[0], [1; 3], (1024, 0), Arguments::Loss(loss));
         let [beta_first, beta_second] = optimizer.betas;
         let adam = Adam {
             weights,
@@ -168,7 +171,14 @@ impl StepPlan {
         builder.backward(&passed, slope);
         let pieces = builder.update.take().map_or_else(Vec::new, |update| update.pieces);
         assert_eq!(pieces.len(), count, "the backward pass differentiates every parameter");
-        let step = builder.acts;
+        let with_rest = |act: &Act| match *act {
+            Act::Launch { lane, launch } if launch.kernel == LOSS[0] => {
+                Act::Launch { lane, launch: Launch { kernel: LOSS[1], ..launch } }
+            }
+            act => act,
+        };
+        let of_rest = builder.acts.iter().map(with_rest).collect();
+        let steps = [builder.acts, of_rest];
 
         let of_average = WeightsAt { full: average, halves: average_halves };
         // A validation runs between steps, so what both compute can lie in the same place.
@@ -182,7 +192,7 @@ impl StepPlan {
         }
         let rounding = builder.acts;
         Self {
-            step,
+            steps,
             validation,
             rounding,
             weights,

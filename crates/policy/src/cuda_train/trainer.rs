@@ -25,7 +25,8 @@ pub(crate) struct CudaUpdates {
     memory: Buffer<f32>,
     functions: BTreeMap<&'static str, CudaFunction>,
     lanes: [Arc<CudaStream>; LANES],
-    graph: CudaGraph,
+    /// Of the plan's steps.
+    graphs: [CudaGraph; 2],
     slots: Vec<Slot>,
     /// Slots whose steps may still be under way, oldest first.
     pending: VecDeque<usize>,
@@ -58,7 +59,7 @@ impl CudaUpdates {
         fits(network).map_err(PolicyFailure::Config)?;
         let plan = StepPlan::new(network, &training.optimizer, training.batch_size);
         let functions =
-            functions(&gpu, [&plan.step, &plan.validation, &plan.rounding].into_iter().flatten())?;
+            functions(&gpu, plan.steps.iter().chain([&plan.validation, &plan.rounding]).flatten())?;
         let memory = Buffer::zeroed(&gpu, plan.bytes as usize / 4 + 1)?;
         // The chain of activations goes first where both lanes could run.
         let (_, urgent) = result::stream::get_priority_range().map_err(failed("streams"))?;
@@ -71,19 +72,18 @@ impl CudaUpdates {
                 Ok(Slot { inputs, loss: Mapped::zeroed(&gpu, 1)?, done })
             })
             .collect::<Result<Vec<_>, PolicyFailure>>()?;
-        let graph = {
-            lanes[MAIN]
-                .begin_capture(CaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)
-                .map_err(failed("capture"))?;
-            let queued = queue(&plan.step, &functions, &lanes, &memory);
+        let capture = |step: &[Act]| {
+            let main = &lanes[MAIN];
+            main.begin_capture(CaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED).map_err(failed("capture"))?;
+            let queued = queue(step, &functions, &lanes, &memory);
             // Also after an error: the stream must not stay in capture.
-            let graph = lanes[MAIN].end_capture(CUgraphInstantiate_flags(0)).map_err(failed("capture"))?;
+            let graph = main.end_capture(CUgraphInstantiate_flags(0)).map_err(failed("capture"))?;
             queued?;
-            graph
-                .ok_or_else(|| PolicyFailure::Device("the GPU captured no graph of a training step".into()))?
+            graph.ok_or_else(|| PolicyFailure::Device("the GPU captured no graph of a training step".into()))
         };
+        let graphs = [capture(&plan.steps[0])?, capture(&plan.steps[1])?];
         let (pending, losses) = (VecDeque::new(), Vec::new());
-        let this = Self { gpu, plan, memory, functions, lanes, graph, slots, pending, losses, updates: 0 };
+        let this = Self { gpu, plan, memory, functions, lanes, graphs, slots, pending, losses, updates: 0 };
         let flat = this.plan.layout.pack(&network.values);
         this.write(this.plan.weights, &flat)?;
         this.write(this.plan.average, &flat)?;
@@ -157,7 +157,7 @@ impl Updates for CudaUpdates {
             let inputs = &slot.inputs.slice()[..self.plan.inputs.len()];
             result::memcpy_htod_async(base + self.plan.inputs.at, inputs, stream.cu_stream())
                 .map_err(failed("copying a batch"))?;
-            self.graph.launch().map_err(failed("a training step"))?;
+            self.graphs[usize::from(batch.keeps())].launch().map_err(failed("a training step"))?;
             let from = base + self.plan.losses + 4 * index as u64;
             result::memcpy_dtoh_async(&mut slot.loss.slice_mut()[..1], from, stream.cu_stream())
                 .map_err(failed("copying a loss"))?;

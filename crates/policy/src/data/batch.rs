@@ -83,6 +83,11 @@ impl Batch {
         self.kept.get(sample).cloned().unwrap_or(0..0)
     }
 
+    /// Whether there may be any.
+    pub fn keeps(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// The same as numbers of the sample.
     pub fn kept(&self, sample: usize) -> Range<usize> {
         let rows = self.kept_rows(sample);

@@ -27,8 +27,10 @@ struct ColumnSums {
 struct Loss {
     u64 output, target, slope;  // f32 [rows, ld], f32 [rows, actions], bf16 [rows, ld]
     u64 losses, scalars;        // f32 [ring], Scalars
+    int rows, actions, ld;
+    // From here on it is read where rows are kept alone.
+    int t;
     u64 kept;                   // f32 [samples, 2]: the first time step of which nothing is learned, and the first behind them
-    int rows, actions, ld, t;
 };
 
 // What changes from step to step.
@@ -117,17 +119,21 @@ extern "C" __global__ void __launch_bounds__(256) sum_columns(char* base, const 
 }
 
 // Mean squared error and its gradient; one block.
-extern "C" __global__ void __launch_bounds__(1024) measure_loss(char* base, const Loss p) {
+template <bool KEEPS>
+__device__ __forceinline__ void mean_squares(char* base, const Loss& p) {
     __shared__ float partial[32];
     const float* output = (const float*)(base + p.output);
     const float* target = (const float*)(base + p.target);
     const Scalars* scalars = (const Scalars*)(base + p.scalars);
-    float share = scalars->share, sum = 0.0f;
+    float share = KEEPS ? scalars->share : 1.0f / ((float)p.rows * (float)p.actions), sum = 0.0f;
     for (int at = threadIdx.x; at < p.rows * p.ld; at += 1024) {
         int row = at / p.ld, column = at - row * p.ld;
-        const float* kept = (const float*)(base + p.kept) + row / p.t * 2;
-        float step = (float)(row % p.t);
-        bool counts = column < p.actions && !(step >= kept[0] && step < kept[1]);
+        bool counts = column < p.actions;
+        if (KEEPS) {
+            const float* kept = (const float*)(base + p.kept) + row / p.t * 2;
+            float step = (float)(row % p.t);
+            counts = counts && !(step >= kept[0] && step < kept[1]);
+        }
         float difference = counts ? output[at] - target[row * p.actions + column] : 0.0f;
         sum += difference * difference;
         ((bf16*)(base + p.slope))[at] = narrow(2.0f * share * difference);
@@ -139,6 +145,15 @@ extern "C" __global__ void __launch_bounds__(1024) measure_loss(char* base, cons
         sum = sum_of_warp(partial[threadIdx.x]);
         if (threadIdx.x == 0) ((float*)(base + p.losses))[scalars->slot] = sum * share;
     }
+}
+
+extern "C" __global__ void __launch_bounds__(1024) measure_loss(char* base, const Loss p) {
+    mean_squares<false>(base, p);
+}
+
+// Where nothing is learned of some rows.
+extern "C" __global__ void __launch_bounds__(1024) measure_loss_of_rest(char* base, const Loss p) {
+    mean_squares<true>(base, p);
 }
 
 // AdamW (Loshchilov and Hutter 2019), the average of the weights and their bf16 copy: each number read and written once.

@@ -8,6 +8,7 @@ use super::tests::{keeps_rows_as_the_graph_does, network, plans_as_the_graph_doe
 use super::{CudaEngine, HostNetwork};
 use crate::SamplerConfig;
 use crate::cuda::emulated::{FIBERS, compile};
+use crate::cuda_train::EmulatedBatches;
 use crate::engine::Precision;
 
 /// How large the machine is that is emulated.
@@ -63,4 +64,13 @@ fn the_emulated_kernel_plans_and_keeps_rows_as_the_graph_does() {
         plans_as_the_graph_does(&network, &mut engine, &samplers, batches);
         keeps_rows_as_the_graph_does(&network, &mut engine, samplers, batches);
     }
+}
+
+#[test]
+fn emulated_plans_for_many_requests_keep_rows_as_the_graph_does() {
+    let network = network(&[32, 64], 2, true);
+    let Some(mut engine) = EmulatedBatches::new(&network, 8) else { return };
+    let samplers = [SamplerConfig::ddim(2), SamplerConfig::ddpm(2)];
+    plans_as_the_graph_does(&network, &mut engine, &samplers, &[3, 8]);
+    keeps_rows_as_the_graph_does(&network, &mut engine, samplers, &[3, 8]);
 }

@@ -166,11 +166,18 @@ impl CudaEngine {
             format!("ENTRIES={ENTRIES}"),
         ];
         let shared_bytes = fixed + stages * stage_bytes;
+        let machine = &self.machine;
         let compiled = |keeps: usize| {
             let defines = [defines.as_slice(), &[format!("KEEPS={keeps}")]].concat();
-            self.machine.compile(SOURCE, &defines, shared_bytes)
+            machine.compile(SOURCE, &defines, shared_bytes)
         };
-        let kernels = [compiled(0)?, compiled(1)?];
+        // Side by side: a cold start takes no longer than one of them.
+        let kernels = std::thread::scope(|scope| {
+            let keeping = scope.spawn(|| compiled(1));
+            let free = compiled(0);
+            let keeping = keeping.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok::<_, PolicyFailure>([free?, keeping?])
+        })?;
         let items = self.packed.cuts.iter().map(|cut| cut.items()).max().unwrap_or(1);
         let sample = self.packed.predicted * self.packed.action_dim;
         let draws = draws(&self.steps);

@@ -243,7 +243,7 @@ fn on_gpu(network: &HostNetwork, precision: Precision) -> Option<CudaEngine> {
 /// For several samplers and batches, by one launch or by those of large batches.
 pub(super) fn plans_as_the_graph_does(
     network: &HostNetwork,
-    engine: &mut CudaEngine,
+    engine: &mut dyn PlanEngine,
     samplers: &[SamplerConfig],
     batches: &[usize],
 ) {
@@ -274,7 +274,7 @@ pub(super) fn plans_as_the_graph_does(
 /// Clean by the first sampler, and as noisy as each step has it by the second.
 pub(super) fn keeps_rows_as_the_graph_does(
     network: &HostNetwork,
-    engine: &mut CudaEngine,
+    engine: &mut dyn PlanEngine,
     samplers: [SamplerConfig; 2],
     batches: &[usize],
 ) {

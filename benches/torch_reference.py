@@ -6,6 +6,9 @@ noise and the plan that Nudge made of them; how far PyTorch's own plan lies from
 
     python3 torch_reference.py CASE plan  --device cpu --batch 1   --threads 1 --count 100 --seconds 10
     python3 torch_reference.py CASE train --device cpu --batch 256 --threads 2 --count 10  --seconds 60
+    python3 torch_reference.py CASE start --device cpu --begun "$(date +%s.%N)"
+
+`start` ends with the first plan. `first_ms` is what passed from BEGUN, in seconds since 1970, to the end of the first work.
 
 Prints one JSON object. A way of running that fails on this machine is told with its reason, and the others go on.
 """
@@ -16,6 +19,8 @@ import json
 import math
 import sys
 import time
+
+BEGUN = time.time()
 
 try:
     import torch
@@ -153,14 +158,19 @@ def sampler(network, steps):
     return sample
 
 
+def finish(work, device):
+    """Does it, to the end on the device."""
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def measure(work, device, options, warmup):
-    """Milliseconds of `work`, again and again, to the end on the device."""
+    """Milliseconds of `work`, again and again."""
 
     def timed():
         begun = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        finish(work, device)
         return (time.perf_counter() - begun) * 1e3
 
     for _ in range(warmup):
@@ -288,12 +298,13 @@ def train_variants(network, tensors, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case")
-    parser.add_argument("work", choices=["plan", "train"])
+    parser.add_argument("work", choices=["plan", "train", "start"])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--begun", type=float, default=BEGUN)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -306,23 +317,30 @@ def main():
     network = ConditionalUnet1d(config)
     network.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("case.")})
     network.eval()
-    with torch.inference_mode():
-        sample = sampler(network, tensors["case.steps"])(tensors["case.condition"], tensors["case.noise"])
-    deviation = (sample - tensors["case.sample"]).abs().max().item()
 
-    variants = {}
-    plans = options.work == "plan"
+    variants, first_ms = {}, None
+    plans = options.work != "train"
     for name, make in (plan_variants if plans else train_variants)(network, tensors, options):
         try:
             with torch.inference_mode(plans):
-                variants[name] = measure(make(), options.device, options, 5 if plans else 2)
+                work = make()
+                finish(work, options.device)
+                first_ms = first_ms or (time.time() - options.begun) * 1e3
+                if options.work == "start":
+                    variants[name] = {}
+                    break
+                variants[name] = measure(work, options.device, options, 5 if plans else 2)
         except Exception as error:  # noqa: BLE001
             variants[name] = {"problem": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
+    with torch.inference_mode():
+        sample = sampler(network, tensors["case.steps"])(tensors["case.condition"], tensors["case.noise"])
+    deviation = (sample - tensors["case.sample"]).abs().max().item()
     report = {
         "version": torch.__version__,
         "device_name": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "deviation": deviation,
+        "first_ms": first_ms,
         "variants": variants,
     }
     print(json.dumps(report))

@@ -141,6 +141,9 @@ fn without_pytorch_everything_else_goes_on() {
     check_times(&plan, 3);
     let problem = plan["torch"]["problem"].as_str().unwrap();
     assert!(problem.contains("no-such-python"), "{problem}");
+
+    let start = report(&["start", "--runs", "1", "--vs", "torch", "--python", "no-such-python"]);
+    assert!(start["torch"]["problem"].as_str().unwrap().contains("no-such-python"), "{start}");
 }
 
 #[test]
@@ -154,4 +157,11 @@ fn pytorch_plans_the_same_from_the_same_weights() {
     // Ten passes through the network in f32, summed in another order.
     assert!(number(&plan["torch"], "deviation") < 1e-4, "{plan}");
     assert!(number(&plan["torch"], "best_median_ms") > 0.0);
+
+    let start = report(&["start", "--runs", "2", "--vs", "torch"]);
+    let torch = &start["torch"];
+    check_times(&torch["variants"]["eager f32"], 2);
+    // What is measured holds what a plan takes, and Python and PyTorch themselves.
+    assert!(number(torch, "best_median_ms") > 2.0 * number(&plan["torch"], "best_median_ms"), "{start}");
+    assert!(number(torch, "first_ms") > 0.0);
 }

@@ -165,7 +165,7 @@ impl Batch {
         };
         let condition = part(&self.condition);
         let width = condition.len() / count;
-        let learned = (!self.kept.is_empty()).then(|| {
+        let learned = self.keeps().then(|| {
             let mut learned = vec![1.0; self.action.len()];
             let samples = learned.chunks_exact_mut(self.action.len() / self.size);
             samples.enumerate().for_each(|(sample, numbers)| numbers[self.kept(sample)].fill(0.0));

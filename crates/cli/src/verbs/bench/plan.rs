@@ -232,4 +232,5 @@ fn print(report: &Report) {
         );
     }
     torch::print_summary(report.torch.as_ref());
+    torch::print_first(report.torch.as_ref());
 }

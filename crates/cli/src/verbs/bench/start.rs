@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -14,9 +14,10 @@ use super::machine;
 use super::network::{NetworkArgs, requests};
 use super::plan::device_name;
 use super::synthetic::Scratch;
-use super::times::{self, Times};
+use super::times::{self, Times, Until};
+use super::torch::{self, Torch, VersusArgs};
 use crate::output::{self, say};
-use crate::verbs::checkpoint::PlanArgs;
+use crate::verbs::checkpoint::{PlanArgs, cores};
 
 /// Time a start: from nothing to the first plan
 ///
@@ -34,6 +35,9 @@ pub struct Start {
     /// How often the program is started warm
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     runs: u64,
+
+    #[command(flatten)]
+    versus: VersusArgs,
 
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -56,6 +60,8 @@ struct Report {
     times: Times,
     /// Of the first run, what passed from its main function on.
     cold_own_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    torch: Option<Torch>,
 }
 
 impl Start {
@@ -66,13 +72,24 @@ impl Start {
         let kernels = Scratch::new("start")?;
         let (cold_ms, cold_own_ms) = self.start(kernels.path())?;
         let warm = (0..self.runs).map(|_| Ok(self.start(kernels.path())?.0)).collect::<Result<Vec<f64>>>()?;
+        let times = Times::of(warm);
+        let work = torch::Work {
+            verb: "start",
+            device: device_name(self.plan.device.device),
+            batch: 1,
+            threads: cores(),
+            until: Until { count: usize::try_from(self.runs)?, duration: Duration::ZERO },
+            median_ms: times.median_ms,
+        };
+        let (_, config) = self.network.open(&self.plan)?;
         let report = Report {
             network: self.network.name(),
             device: device_name(self.plan.device.device),
             device_name: machine::name(self.plan.device.device),
             cold_ms,
-            times: Times::of(warm),
+            times,
             cold_own_ms,
+            torch: self.versus.starts(&config, &work),
         };
         if self.json {
             output::print_json(&report)?;
@@ -124,6 +141,8 @@ fn print(report: &Report) {
     let [median, p99, _, least, n] = report.times.cells();
     let first = format!("{:.3}", report.cold_ms);
     table.add_row([format!("{}, {}", report.network, report.device), first, median, p99, least, n]);
+    torch::add_start(&mut table, report.torch.as_ref());
     say!("{table}");
     say!("on {}", report.device_name);
+    torch::print_summary(report.torch.as_ref());
 }

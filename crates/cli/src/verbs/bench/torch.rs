@@ -1,6 +1,8 @@
 //! The same work in PyTorch, where it is installed: `--vs torch`.
 
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::synthetic::Scratch;
-use super::times::Until;
+use super::times::{Times, Until};
 use crate::output::say;
 
 const SCRIPT: &str = include_str!("../../../../../benches/torch_reference.py");
@@ -35,6 +37,7 @@ pub struct VersusArgs {
 }
 
 /// What is to be done, and what it took here.
+#[derive(Clone, Copy)]
 pub struct Work {
     pub verb: &'static str,
     pub device: &'static str,
@@ -50,7 +53,7 @@ pub struct Work {
 pub enum Torch {
     Measured {
         #[serde(flatten)]
-        told: Told,
+        told: Box<Told>,
         /// The fastest of its ways.
         best: String,
         best_median_ms: f64,
@@ -70,6 +73,8 @@ pub struct Told {
     threads: usize,
     /// How far its plan lies from ours, of the same weights, input and noise in f32; normalised units.
     deviation: f64,
+    /// From before its process was made to the end of the first work that it did; `None` where all failed.
+    first_ms: Option<f64>,
     /// Times, or a problem, by the name of the way.
     variants: Map<String, Value>,
 }
@@ -78,36 +83,85 @@ impl VersusArgs {
     /// Runs the rival, if one is asked for; whatever goes wrong is told and ends nothing.
     pub fn run(&self, config: &TrainConfig, work: &Work) -> Option<Torch> {
         let Rival::Torch = self.vs?;
-        let run = || -> Result<Torch> {
-            let told = self.ask(config, work)?;
-            let median = |times: &Value| times["median_ms"].as_f64();
-            let medians = told.variants.iter().filter_map(|(name, times)| Some((name, median(times)?)));
-            let Some((best, best_median_ms)) = medians.min_by(|(_, a), (_, b)| a.total_cmp(b)) else {
-                bail!("none of its ways worked: {}", serde_json::to_string(&told.variants)?);
-            };
-            let (best, times_slower) = (best.clone(), best_median_ms / work.median_ms);
-            Ok(Torch::Measured { told, best, best_median_ms, times_slower })
-        };
-        Some(run().unwrap_or_else(|error| Torch::Missing { problem: format!("{error:#}") }))
+        let told = || Told::of(&self.python, &Case::new(config)?, work);
+        Some(Torch::beside(told(), work.median_ms))
     }
 
-    fn ask(&self, config: &TrainConfig, work: &Work) -> Result<Told> {
-        let scratch = Scratch::new("torch")?;
-        let (script, case) =
-            (scratch.path().join("torch_reference.py"), scratch.path().join("case.safetensors"));
-        std::fs::write(&script, SCRIPT).context("cannot write the script")?;
-        std::fs::write(&case, plan_case(config)?).context("cannot write the weights")?;
-        let mut command = Command::new(&self.python);
-        command.arg(&script).arg(&case).arg(work.verb).args(["--device", work.device]);
+    /// Starts the rival until it has made its first plan, once cold and then as often as is to be measured.
+    pub fn starts(&self, config: &TrainConfig, work: &Work) -> Option<Torch> {
+        let Rival::Torch = self.vs?;
+        let told = || -> Result<Told> {
+            let case = Case::new(config)?;
+            let start = || Told::of(&self.python, &case, work);
+            let mut cold = start()?;
+            let warm = (0..work.until.count).map(|_| Ok(start()?.first_ms)).collect::<Result<Vec<_>>>()?;
+            let warm: Vec<f64> = warm.into_iter().flatten().collect();
+            if !warm.is_empty() {
+                let times = serde_json::to_value(Times::of(warm))?;
+                // The ways that failed stay as they are told.
+                let worked = cold.variants.values_mut().filter(|told| told.get("problem").is_none());
+                worked.for_each(|told| *told = times.clone());
+            }
+            Ok(cold)
+        };
+        Some(Torch::beside(told(), work.median_ms))
+    }
+}
+
+/// What the script is given.
+struct Case {
+    folder: Scratch,
+}
+
+impl Case {
+    fn new(config: &TrainConfig) -> Result<Self> {
+        let this = Self { folder: Scratch::new("torch")? };
+        std::fs::write(this.script(), SCRIPT).context("cannot write the script")?;
+        std::fs::write(this.weights(), plan_case(config)?).context("cannot write the weights")?;
+        Ok(this)
+    }
+
+    fn script(&self) -> PathBuf {
+        self.folder.path().join("torch_reference.py")
+    }
+
+    fn weights(&self) -> PathBuf {
+        self.folder.path().join("case.safetensors")
+    }
+}
+
+impl Told {
+    fn of(python: &str, case: &Case, work: &Work) -> Result<Self> {
+        let mut command = Command::new(python);
+        command.arg(case.script()).arg(case.weights()).arg(work.verb).args(["--device", work.device]);
         command.args(["--batch", &work.batch.to_string(), "--threads", &work.threads.to_string()]);
         command.args(["--count", &work.until.count.to_string()]);
         command.args(["--seconds", &work.until.duration.as_secs_f64().to_string()]);
-        let output = command.output().with_context(|| format!("cannot run `{}`", self.python))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        command.args(["--begun", &now.as_secs_f64().to_string()]);
+        let output = command.output().with_context(|| format!("cannot run `{python}`"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("{}", said.trim().lines().last().unwrap_or("the script failed and said nothing"));
         }
         serde_json::from_slice(&output.stdout).context("the script told nothing that can be read")
+    }
+}
+
+impl Torch {
+    /// Beside our own median.
+    fn beside(told: Result<Told>, median_ms: f64) -> Self {
+        let measured = || -> Result<Self> {
+            let told = told?;
+            let median = |times: &Value| times["median_ms"].as_f64();
+            let medians = told.variants.iter().filter_map(|(name, times)| Some((name, median(times)?)));
+            let Some((best, best_median_ms)) = medians.min_by(|(_, a), (_, b)| a.total_cmp(b)) else {
+                bail!("none of its ways worked: {}", serde_json::to_string(&told.variants)?);
+            };
+            let (best, times_slower) = (best.clone(), best_median_ms / median_ms);
+            Ok(Self::Measured { told: Box::new(told), best, best_median_ms, times_slower })
+        };
+        measured().unwrap_or_else(|error| Self::Missing { problem: format!("{error:#}") })
     }
 }
 
@@ -119,6 +173,24 @@ pub fn add_rows(table: &mut Table, torch: Option<&Torch>) {
         let n = times["n"].as_u64().map_or(String::new(), |n| n.to_string());
         let cells = ["median_ms", "p99_ms", "p999_ms", "min_ms"].map(cell);
         table.add_row([vec![format!("PyTorch, {name}")], cells.to_vec(), vec![n]].concat());
+    }
+}
+
+/// The row of a start, in a table whose second column is the cold one.
+pub fn add_start(table: &mut Table, torch: Option<&Torch>) {
+    let Some(Torch::Measured { told, best, .. }) = torch else { return };
+    let cell = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
+    let [median, p99, least] =
+        ["median_ms", "p99_ms", "min_ms"].map(|key| cell(told.variants[best][key].as_f64()));
+    let n = told.variants[best]["n"].to_string();
+    table.add_row([format!("PyTorch, {best}"), cell(told.first_ms), median, p99, least, n]);
+}
+
+/// When its first work was done.
+pub fn print_first(torch: Option<&Torch>) {
+    let Some(Torch::Measured { told, .. }) = torch else { return };
+    if let Some(first_ms) = told.first_ms {
+        say!("PyTorch had made its first {first_ms:.0} ms after its start");
     }
 }
 

@@ -198,6 +198,7 @@ fn print(report: &Report) {
         report.first_step_ms
     );
     torch::print_summary(report.torch.as_ref());
+    torch::print_first(report.torch.as_ref());
 }
 
 #[cfg(test)]

@@ -5,12 +5,11 @@
 //! does not depend on the order in which blocks finish: sums are split in a fixed way and added in a fixed order.
 
 mod arguments;
-// Its fibers change places in x86-64's assembly.
-#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+#[cfg(test)]
 mod batch_emulation;
 mod batch_pass;
 mod batches;
-#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+#[cfg(test)]
 mod emulation;
 mod launches;
 mod layout;
@@ -23,7 +22,7 @@ mod step;
 mod tests;
 mod trainer;
 
-#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+#[cfg(test)]
 pub(crate) use batch_emulation::EmulatedBatches;
 pub(crate) use batches::BatchPlans;
 pub(crate) use trainer::CudaUpdates;

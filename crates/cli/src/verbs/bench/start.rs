@@ -81,7 +81,6 @@ impl Start {
             until: Until { count: usize::try_from(self.runs)?, duration: Duration::ZERO },
             median_ms: times.median_ms,
         };
-        let (_, config) = self.network.open(&self.plan)?;
         let report = Report {
             network: self.network.name(),
             device: device_name(self.plan.device.device),
@@ -89,7 +88,7 @@ impl Start {
             cold_ms,
             times,
             cold_own_ms,
-            torch: self.versus.starts(&config, &work),
+            torch: self.versus.starts(|| Ok(self.network.open(&self.plan)?.1), &work),
         };
         if self.json {
             output::print_json(&report)?;

@@ -88,10 +88,10 @@ impl VersusArgs {
     }
 
     /// Starts the rival until it has made its first plan, once cold and then as often as is to be measured.
-    pub fn starts(&self, config: &TrainConfig, work: &Work) -> Option<Torch> {
+    pub fn starts(&self, config: impl FnOnce() -> Result<TrainConfig>, work: &Work) -> Option<Torch> {
         let Rival::Torch = self.vs?;
         let told = || -> Result<Told> {
-            let case = Case::new(config)?;
+            let case = Case::new(&config()?)?;
             let start = || Told::of(&self.python, &case, work);
             let mut cold = start()?;
             let warm = (0..work.until.count).map(|_| Ok(start()?.first_ms)).collect::<Result<Vec<_>>>()?;

@@ -135,6 +135,34 @@ fn what_cannot_be_measured_is_refused_with_the_reason() {
     }
 }
 
+/// Folders of measurements, in a folder for temporary files of their own.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_measurement_leaves_nothing_behind() {
+    use std::time::{Duration, Instant};
+
+    let temporary = tempfile::tempdir().unwrap();
+    let left = || std::fs::read_dir(temporary.path()).unwrap().count();
+    let arguments = ["bench", "data", "--frames", "100000000", "--dim", "32", "--memory-mib", "64"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nudge"))
+        .args(arguments)
+        .env("TMPDIR", temporary.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let patience = Instant::now() + Duration::from_secs(20);
+    while left() == 0 && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(left(), 1, "it works in a folder of its own");
+    std::thread::sleep(Duration::from_millis(200));
+    let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signal.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(left(), 0);
+}
+
 #[test]
 fn without_pytorch_everything_else_goes_on() {
     let plan = report(&["plan", "--plans", "3", "--vs", "torch", "--python", "no-such-python"]);

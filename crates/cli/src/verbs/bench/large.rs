@@ -11,7 +11,7 @@ use nudge_policy::TrainConfig;
 use nudge_policy::bench::Batches;
 use serde::Serialize;
 
-use super::synthetic::Scratch;
+use super::scratch::Scratch;
 use super::{machine, times};
 use crate::output::{self, say};
 use crate::verbs::checkpoint::Device;

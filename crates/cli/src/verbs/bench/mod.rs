@@ -5,6 +5,7 @@ mod large;
 mod machine;
 mod network;
 mod plan;
+mod scratch;
 mod sim;
 mod start;
 mod synthetic;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::machine;
 use super::network::{NetworkArgs, requests};
 use super::plan::device_name;
-use super::synthetic::Scratch;
+use super::scratch::Scratch;
 use super::times::{self, Times, Until};
 use super::torch::{self, Torch, VersusArgs};
 use crate::output::{self, say};

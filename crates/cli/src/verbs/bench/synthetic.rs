@@ -1,35 +1,11 @@
 //! Demonstrations out of nothing, for measuring.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nudge_control::{Action, Episode, Frame, Interface, Observation, split_mix_64};
 use nudge_dataset::{Recording, write_episodes};
 use nudge_policy::TrainConfig;
-
-/// A folder that is gone when it is dropped.
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    /// # Errors
-    /// When the folder for temporary files cannot be written.
-    pub fn new(name: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("nudge-bench-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What is left in the folder for temporary files is no reason to fail.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 pub const EPISODES: usize = 20;
 pub const FRAMES: usize = 200;

@@ -12,7 +12,7 @@ use nudge_policy::bench::plan_case;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::synthetic::Scratch;
+use super::scratch::Scratch;
 use super::times::{Times, Until};
 use crate::output::say;
 

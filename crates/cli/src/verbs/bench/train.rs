@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use super::network::{Size, config};
 use super::plan::{device_name, seconds};
-use super::synthetic::{self, Scratch};
+use super::scratch::Scratch;
+use super::synthetic;
 use super::times::{self, Times, Until};
 use super::torch::{Torch, VersusArgs};
 use super::{machine, torch};

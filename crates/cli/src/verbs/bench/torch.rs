@@ -165,25 +165,30 @@ impl Torch {
     }
 }
 
-/// A row for each way of PyTorch, in a table that begins with a name and [`Times::cells`](super::times::Times::cells).
+/// A row for each way of PyTorch, in a table that begins with a name and [`Times::cells`].
 pub fn add_rows(table: &mut Table, torch: Option<&Torch>) {
     let Some(Torch::Measured { told, .. }) = torch else { return };
     for (name, times) in &told.variants {
-        let cell = |key: &str| times[key].as_f64().map_or(String::new(), |value| format!("{value:.3}"));
-        let n = times["n"].as_u64().map_or(String::new(), |n| n.to_string());
-        let cells = ["median_ms", "p99_ms", "p999_ms", "min_ms"].map(cell);
-        table.add_row([vec![format!("PyTorch, {name}")], cells.to_vec(), vec![n]].concat());
+        table.add_row([vec![format!("PyTorch, {name}")], cells(times).to_vec()].concat());
     }
 }
 
 /// The row of a start, in a table whose second column is the cold one.
 pub fn add_start(table: &mut Table, torch: Option<&Torch>) {
     let Some(Torch::Measured { told, best, .. }) = torch else { return };
-    let cell = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
-    let [median, p99, least] =
-        ["median_ms", "p99_ms", "min_ms"].map(|key| cell(told.variants[best][key].as_f64()));
-    let n = told.variants[best]["n"].to_string();
-    table.add_row([format!("PyTorch, {best}"), cell(told.first_ms), median, p99, least, n]);
+    let [median, p99, _, least, n] = cells(&told.variants[best]);
+    table.add_row([format!("PyTorch, {best}"), milliseconds(told.first_ms), median, p99, least, n]);
+}
+
+/// As [`Times::cells`], of what the script tells; empty where it tells a problem.
+fn cells(times: &Value) -> [String; 5] {
+    let [median, p99, p999, least] =
+        ["median_ms", "p99_ms", "p999_ms", "min_ms"].map(|key| milliseconds(times[key].as_f64()));
+    [median, p99, p999, least, times["n"].as_u64().map_or(String::new(), |n| n.to_string())]
+}
+
+fn milliseconds(value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| format!("{value:.3}"))
 }
 
 /// When its first work was done.

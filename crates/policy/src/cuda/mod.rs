@@ -9,11 +9,13 @@
 mod buffer;
 #[cfg(test)]
 pub(crate) mod emulated;
+mod factors;
 mod gpu;
 mod module;
 mod place;
 
 pub(crate) use buffer::{Buffer, Mapped};
+pub(crate) use factors::Factors;
 pub(crate) use gpu::{Gpu, failed};
 pub(crate) use module::Module;
 pub(crate) use place::Place;

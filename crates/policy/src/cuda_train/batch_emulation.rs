@@ -54,7 +54,7 @@ impl PlanEngine for EmulatedBatches {
         // What the last plan left is not to be read.
         let mut block = vec![f32::NAN; inputs.len()];
         device.write(inputs.at, &block);
-        let kernel = Denoise::KERNELS[usize::from(!asked.kept.rows.is_empty())];
+        let kernel = Denoise::KERNELS[usize::from(asked.kept.any())];
         let shape = (samples.len(), self.network.action_dim);
         let total = inputs.write(asked, shape, steps.first(), &mut block);
         device.write(inputs.at, &block[..total]);

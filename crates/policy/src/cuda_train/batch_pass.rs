@@ -4,6 +4,7 @@ use super::arguments::{Arguments, Rounding};
 use super::layout::Layout;
 use super::network::Given;
 use super::program::{Act, Builder, Counters, Signal, WeightsAt};
+use crate::cuda::Factors;
 use crate::engine::{Asked, CLEAN, HostNetwork};
 use crate::sampler::SamplerStep;
 
@@ -108,7 +109,7 @@ impl Inputs {
         }
         to_conditions[..conditions.len()].copy_from_slice(conditions);
         timesteps.fill(first.map_or(0.0, |step| step.timestep as f32));
-        if kept.rows.is_empty() {
+        if !kept.any() {
             return self.usual();
         }
         clean[..count].copy_from_slice(kept.clean);
@@ -135,12 +136,7 @@ pub(super) struct Denoise {
     actions: i32,
     ld: i32,
     batch: i32,
-    clean_x: f32,
-    clean_output: f32,
-    of_clean: f32,
-    of_x: f32,
-    of_output: f32,
-    deviation: f32,
+    factors: Factors,
     next_timestep: f32,
     t: i32,
     kept: u64,
@@ -207,12 +203,7 @@ impl Pass {
                 actions: action_dim as i32,
                 ld: self.prediction.ld as i32,
                 batch: inputs.batch as i32,
-                clean_x: step.clean[0] as f32,
-                clean_output: step.clean[1] as f32,
-                of_clean: step.of_clean as f32,
-                of_x: step.of_x as f32,
-                of_output: step.of_output as f32,
-                deviation: step.deviation as f32,
+                factors: step.into(),
                 next_timestep: next.map_or(0.0, |step| step.timestep as f32),
                 t: predicted as i32,
                 kept: base + inputs.kept(),

@@ -122,7 +122,7 @@ impl BatchPlans {
         let HostNetwork { predicted, action_dim, .. } = self.network;
         let batch = samples.len() / (predicted * action_dim);
         let size = SIZES.into_iter().find(|size| *size >= batch).unwrap_or(Self::LARGEST);
-        let keeps = !asked.kept.rows.is_empty();
+        let keeps = asked.kept.any();
         let fitting = |graph: &Graph| graph.size == size && graph.keeps == keeps;
         let known = self.graphs.iter().position(fitting);
         let index = known.unwrap_or(self.graphs.len());

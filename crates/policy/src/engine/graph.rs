@@ -59,7 +59,7 @@ impl PlanEngine for GraphEngine {
         let shape = [batch, conditions.len() / batch];
         let condition = Tensor::<2>::from_data(TensorData::new(conditions.to_vec(), shape), &self.device);
         let mut x = draw();
-        let known = (!kept.rows.is_empty()).then(|| {
+        let known = kept.any().then(|| {
             let mut mask = vec![0.0; samples.len()];
             kept.numbers(action_dim).for_each(|numbers| mask[numbers].fill(1.0));
             (tensor(&mask).equal_elem(1.0), tensor(kept.clean), x.clone())

@@ -115,9 +115,14 @@ pub(crate) struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
+    /// Whether rows may be kept.
+    pub fn any(self) -> bool {
+        !self.rows.is_empty()
+    }
+
     /// Those of some of the samples.
     pub fn part(self, samples: Range<usize>) -> Self {
-        if self.rows.is_empty() {
+        if !self.any() {
             return self;
         }
         let width = self.clean.len() / self.rows.len();

@@ -1,5 +1,7 @@
 //! What the plan kernel reads, field by field as `plan/declarations.cu` declares it.
 
+use crate::cuda::Factors;
+
 /// Room for (tap, part) pairs of a convolution and of the shortcut beside it.
 pub(super) const ENTRIES: usize = 36;
 
@@ -79,12 +81,7 @@ pub(super) struct Phase {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
-    pub clean_x: f32,
-    pub clean_output: f32,
-    pub of_clean: f32,
-    pub of_x: f32,
-    pub of_output: f32,
-    pub deviation: f32,
+    pub factors: Factors,
     pub draw: i32,
 }
 

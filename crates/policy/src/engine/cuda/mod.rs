@@ -218,15 +218,7 @@ impl PlanEngine for CudaEngine {
             .map(|step| {
                 let draw = draws;
                 draws += i32::from(step.deviation > 0.0);
-                Step {
-                    clean_x: step.clean[0] as f32,
-                    clean_output: step.clean[1] as f32,
-                    of_clean: step.of_clean as f32,
-                    of_x: step.of_x as f32,
-                    of_output: step.of_output as f32,
-                    deviation: step.deviation as f32,
-                    draw,
-                }
+                Step { factors: step.into(), draw }
             })
             .collect();
         let kept_parts: Vec<f32> = steps.iter().flat_map(|step| step.kept.map(|part| part as f32)).collect();
@@ -254,7 +246,7 @@ impl PlanEngine for CudaEngine {
         let Some(launch) = &mut self.launches[batch] else { return Ok(()) };
         launch.condition.slice_mut()[..conditions.len()].copy_from_slice(conditions);
         launch.noise.slice_mut()[..noise.len()].copy_from_slice(noise);
-        if !kept.rows.is_empty() {
+        if kept.any() {
             launch.clean.write(kept.clean)?;
         }
         let mut kept_rows = [[0; 2]; LARGEST_BATCH];
@@ -287,7 +279,7 @@ impl PlanEngine for CudaEngine {
             kept_parts: self.kept_parts.at(0),
             kept: kept_rows,
         };
-        let kernel = &launch.kernels[usize::from(!kept.rows.is_empty())];
+        let kernel = &launch.kernels[usize::from(kept.any())];
         let shape = (launch.grid, CONSUMERS + 64, launch.shared_bytes);
         // SAFETY: every address in `plan` is that of a buffer which outlives the launch, as large as the kernel assumes. All
         // blocks run at once, which their barrier needs: as a cluster, or because no more are started than fit.
